@@ -1,0 +1,1 @@
+"""The methods to beat: also the worked example for outside plugins."""

@@ -1,0 +1,1 @@
+"""Scores or image pairs to numbers: one module a metric."""

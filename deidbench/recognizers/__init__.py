@@ -1,0 +1,1 @@
+"""The attackers' eyes: one module a recognizer."""

@@ -1,0 +1,1 @@
+"""Records to pages. Imports no torch."""

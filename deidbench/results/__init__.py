@@ -1,0 +1,1 @@
+"""The record of a run: the only code that knows the file format."""

@@ -1,0 +1,73 @@
+"""The promises of each plugin kind as checks, for our tests and those of plugin authors."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import DeidbenchError
+from .geometry import chip_template
+from .types import ImageMetric, Method, Recognizer
+
+
+class BrokenPromiseError(DeidbenchError):
+    """A plugin does not keep its contract (deidbench/types.py)."""
+
+
+def check_method(method: Method, *, size: int = 160, device: str = "cpu") -> None:
+    """Raise ``BrokenPromiseError`` unless a method keeps the contract of ``Method``."""
+    faces = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    given = faces.clone()
+    treated = method.deidentify(faces, seed=1)
+    again = method.deidentify(faces, seed=1)
+    _require(treated.shape == faces.shape, f"shape {tuple(faces.shape)}", tuple(treated.shape))
+    _require(treated.dtype == faces.dtype, "dtype torch.float32", treated.dtype)
+    _require(treated.device == faces.device, f"device {faces.device}", treated.device)
+    _require(bool(torch.isfinite(treated).all()), "finite values", "NaN or infinity")
+    low, high = float(treated.min()), float(treated.max())
+    _require(low >= 0 and high <= 1, "values in [0, 1]", f"[{low:.4g}, {high:.4g}]")
+    _require(torch.equal(treated, again), "the same output for the same seed", "another")
+    _require(torch.equal(faces, given), "its input left as it was", "a changed input")
+    _require(not treated.requires_grad, "output without gradient history", "requires_grad")
+    strength = method.strength
+    _require(strength is None or 0 <= strength <= 1, "strength None or in [0, 1]", strength)
+    _require(isinstance(method.version, int), "an integer version", method.version)
+
+
+def check_recognizer(recognizer: Recognizer, *, device: str = "cpu") -> None:
+    """Raise ``BrokenPromiseError`` unless a recognizer keeps the contract of ``Recognizer``."""
+    recognizer.to(device)
+    chips = torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(0)).to(device)
+    landmarks = chip_template(160).expand(3, 5, 2).to(device)
+    chips.requires_grad_(True)
+    embeddings = recognizer.embed(chips, landmarks)
+    _require(embeddings.ndim == 2 and len(embeddings) == 3, "(3, D)", tuple(embeddings.shape))
+    _require(embeddings.dtype == torch.float32, "float32", embeddings.dtype)
+    _require(bool(torch.isfinite(embeddings).all()), "finite values", "NaN or infinity")
+    one = torch.cat([recognizer.embed(chips[i : i + 1], landmarks[i : i + 1]) for i in range(3)])
+    gap = float((one - embeddings).abs().max().detach())
+    _require(gap < 1e-4, "the same embedding alone and in a batch", f"a gap of {gap:.2g}")
+    (gradient,) = torch.autograd.grad(embeddings.square().sum(), chips)
+    _require(bool((gradient != 0).any()), "gradients that reach the image", "none")
+    _require(
+        recognizer.similarity in ("cosine", "negative-euclidean"), "a known similarity",
+        recognizer.similarity,
+    )  # fmt: skip
+    _require(len(recognizer.weights_sha256) == 64, "a sha256", recognizer.weights_sha256)
+
+
+def check_image_metric(metric: ImageMetric) -> None:
+    """Raise ``BrokenPromiseError`` unless an image metric keeps the contract."""
+    generator = torch.Generator().manual_seed(0)
+    original = torch.rand(2, 3, 64, 64, generator=generator)
+    noisy = (original + 0.2 * torch.rand(2, 3, 64, 64, generator=generator)).clamp(0, 1)
+    values, same = metric(original, noisy), metric(original, original)
+    _require(values.shape == (2,), "one value an image, (2,)", tuple(values.shape))
+    _require(values.dtype == torch.float32, "float32", values.dtype)
+    _require(bool(torch.isfinite(values).all()), "finite values", values.tolist())
+    best = same >= values if metric.higher_is_better else same <= values
+    _require(bool(best.all()), "an image most like itself", (same.tolist(), values.tolist()))
+
+
+def _require(kept: bool, expected: str, got: object) -> None:
+    if not kept:
+        raise BrokenPromiseError(f"expected {expected}, but got {got}; see deidbench/types.py.")

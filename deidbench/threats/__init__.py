@@ -1,0 +1,1 @@
+"""Who compares what with what: one module a threat."""

@@ -1,0 +1,182 @@
+"""The records and protocols that all parts of deidbench share. Imports nothing of ours.
+
+Conventions: images inside the program are float32 RGB tensors (N, 3, H, W) in [0, 1]; landmarks
+are (N, 5, 2) as (x, y) in pixels of the image, in the order left eye, right eye, nose tip, left
+mouth corner, right mouth corner (left and right as seen by the viewer); similarity scores are
+larger for faces that are more alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    FloatArray = NDArray[np.floating[Any]]
+    IntArray = NDArray[np.integer[Any]]
+    BoolArray = NDArray[np.bool_]
+
+View = Literal["landmarks", "system", "conditional"]
+PairKind = Literal["cross", "same"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photograph of one person."""
+
+    id: str
+    """Unique in its dataset and stable between machines: the POSIX path below the dataset."""
+    subject: str
+    path: Path
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Optional group labels (sex, age band, skin tone, ...). Never guessed."""
+    split: str | None = None
+    """The part that the dataset itself puts this sample in, when it has fixed splits."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One comparison of an official pair list, by sample id."""
+
+    reference: str
+    probe: str
+    same: bool
+    fold: int = 0
+
+
+class Dataset(Protocol):
+    """Photographs with known subjects. Built as ``cls(argument)``; argument is what follows ':'."""
+
+    name: str
+    version: int
+    synthetic: bool
+    """True when no real person is shown: only such faces may appear in a report by default."""
+
+    def samples(self) -> Sequence[Sample]:
+        """All samples, sorted by id."""
+
+    def pairs(self) -> Sequence[Pair]:
+        """The official pair list; empty when there is none."""
+
+
+class Method(Protocol):
+    """A de-identification method. Built as ``cls()`` or ``cls(strength=...)``.
+
+    May also offer ``fit(faces, subjects)``, called once with faces of METHOD-TRAIN.
+    """
+
+    name: str
+    version: int
+    strength: float | None
+    """In [0, 1], larger = stronger; None when the method has a single setting."""
+    trained_against: Sequence[str]
+    """Recognizers that the method saw in training; they attack as T1w, never as T1."""
+
+    def deidentify(self, faces: Tensor, *, seed: int) -> Tensor:
+        """float32 RGB (N, 3, H, W) in [0, 1] -> same shape, dtype and device, finite, in [0, 1].
+
+        The same faces and seed give the same output.
+        """
+
+
+class Recognizer(Protocol):
+    """An attacker's eyes: faces to embeddings. Built as ``cls()``; a frozen torch module.
+
+    Raises ``AssetUnavailableError`` when its weights cannot be had.
+    """
+
+    name: str
+    version: int
+    similarity: Literal["cosine", "negative-euclidean"]
+    weights_sha256: str
+
+    def to(self, device: Any) -> Any:
+        """Move the weights, as ``torch.nn.Module.to``."""
+
+    def embed(self, chips: Tensor, landmarks: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] and (N, 5, 2) in chip pixels -> (N, D) float32, differentiable.
+
+        Each recognizer warps from the landmarks to its own template.
+        """
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """Scores of B weighted draws, counted in K bins: what intervals are computed from.
+
+    ``edges`` (K + 1,) ascending, -inf first and +inf last; bin k holds edges[k] <= s < edges[k+1].
+    ``genuine`` and ``impostor`` are (B, K) float: the summed weight of the scores in each bin.
+    ``centres`` (K,) are the mean scores of the bins, for metrics of moments.
+    Every decision threshold in use is one of the edges, so that rates at it are exact.
+    """
+
+    edges: FloatArray
+    centres: FloatArray
+    genuine: FloatArray
+    impostor: FloatArray
+
+
+class VerificationMetric(Protocol):
+    """A number made of genuine and impostor scores."""
+
+    name: str
+    version: int
+    """+1 when its values change; numbers of different versions are never compared."""
+    higher_is_better: bool
+    """As the defender sees it."""
+    unit: str
+    needs_threshold: bool
+
+    def __call__(
+        self, *, genuine: FloatArray, impostor: FloatArray, threshold: float | None = None
+    ) -> float:
+        """Exact value from all scores, (G,) and (I,). Raises ``MetricUndefinedError``."""
+
+    def from_counts(self, counts: ScoreCounts, threshold: float | None = None) -> FloatArray:
+        """Its value in each of the B draws, (B,); NaN where a draw does not define it."""
+
+
+class ImageMetric(Protocol):
+    """A number made of an image and its treated version: utility, never privacy."""
+
+    name: str
+    version: int
+    higher_is_better: bool
+    unit: str
+
+    def to(self, device: Any) -> Any:
+        """Move any weights to a device; returns self."""
+
+    def __call__(self, original: Tensor, treated: Tensor) -> Tensor:
+        """Two (N, 3, H, W) in [0, 1] -> (N,) float32, one value an image."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One recognizer's embeddings of all samples: (N, D) each, rows of NaN for lost faces."""
+
+    clean: FloatArray
+    treated: FloatArray
+
+
+class Threat(Protocol):
+    """Who compares what with what (docs/protocol.md)."""
+
+    id: str
+    version: int
+    title: str
+    enrolled: Literal["clean", "treated"]
+    probe: Literal["clean", "treated"]
+    summary: ClassVar[str]
+
+    def applies(self, recognizer: str, trained_against: Sequence[str]) -> bool:
+        """Whether this recognizer may carry out this attack."""
+
+    def attack(self, embeddings: Embeddings) -> tuple[FloatArray, FloatArray]:
+        """Enrolled and probe embeddings, (N, D) each, that the pair list is scored with."""

@@ -1,0 +1,1 @@
+"""FaDeNet: an encoder-decoder that reproduces the face while an identity critic stops recognising it."""
