@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .errors import PluginError
 
-Kind = Literal["datasets", "methods", "recognizers", "threats", "metrics"]
+Kind = Literal["datasets", "methods", "recognizers", "threats", "metrics", "trainers"]
 KINDS: tuple[Kind, ...] = ("datasets", "methods", "recognizers", "threats", "metrics")
 
 
@@ -23,19 +23,28 @@ def load(kind: Kind, name: str) -> Any:
     Raises:
         PluginError: the name is unknown, two packages claim it, or its import fails.
     """
+    point = require(kind, name)
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(
+            f"{kind} '{name}' of {_owner(point)} cannot be loaded: {error}. Reinstall that package."
+        ) from error
+
+
+def require(kind: Kind, name: str) -> EntryPoint:
+    """The entry point of a name, without importing what it names.
+
+    Raises:
+        PluginError: the name is unknown, or two packages claim it.
+    """
     claims = _claims(kind)
     if name not in claims:
         raise PluginError(_unknown(kind, name, sorted(claims)))
     if len(claims[name]) > 1:
         owners = ", ".join(sorted(_owner(claim) for claim in claims[name]))
         raise PluginError(f"two packages offer {kind} '{name}': {owners}. Uninstall one.")
-    try:
-        return claims[name][0].load()
-    except (ImportError, AttributeError) as error:
-        raise PluginError(
-            f"{kind} '{name}' of {_owner(claims[name][0])} cannot be loaded: {error}. "
-            "Reinstall that package."
-        ) from error
+    return claims[name][0]
 
 
 def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:

@@ -1,0 +1,5 @@
+"""``python -m deidbench``."""
+
+from .cli import main
+
+main()

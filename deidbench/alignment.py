@@ -1,0 +1,127 @@
+"""Finds the face in each photograph and warps it to a face chip. A miss is recorded, not dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .geometry import CHIP_SIZE, apply, chip_template, similarity_transform, warp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .types import FloatArray
+
+    Image = NDArray[np.uint8]  # (H, W, 3), RGB
+
+ALIGNMENT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Face chips of N photographs. Rows where no face was found hold zeros and NaN landmarks."""
+
+    chips: Tensor
+    """(N, 3, S, S) uint8 RGB."""
+    landmarks: Tensor
+    """(N, 5, 2) float32, in chip pixels."""
+    found: Tensor
+    """(N,) bool."""
+
+
+class Aligner:
+    """MTCNN (Zhang et al. 2016, weights inside facenet-pytorch) and a similarity warp.
+
+    With several faces in view the one nearest the centre of the image counts. ``aligned=True``
+    takes images as chips: they are resized at most, and the detector only finds the landmarks.
+    """
+
+    def __init__(
+        self, size: int = CHIP_SIZE, *, aligned: bool = False, device: str = "cpu"
+    ) -> None:
+        self.size = size
+        self.aligned = aligned
+        self.device = device
+        self._detector = _load_detector(device)
+
+    def __call__(self, images: Sequence[Image]) -> Aligned:
+        """Align photographs of any sizes.
+
+        Args:
+            images: uint8 RGB arrays (H, W, 3).
+        """
+        if self.aligned:
+            images = [_resize(image, self.size) for image in images]
+        landmarks = self.detect(images)
+        rows = [self._chip(image, points) for image, points in zip(images, landmarks, strict=True)]
+        return Aligned(
+            torch.stack([chip for chip, _ in rows]),
+            torch.stack([points for _, points in rows]),
+            torch.from_numpy(np.isfinite(landmarks).all((1, 2))),
+        )
+
+    def detect(self, images: Sequence[Image]) -> FloatArray:
+        """Landmarks in image pixels, (N, 5, 2) float32; NaN where no face was found."""
+        landmarks = np.full((len(images), 5, 2), np.nan, np.float32)
+        for indices in _by_shape(images):
+            stack = np.stack([images[i] for i in indices])
+            with torch.inference_mode():
+                boxes, _, points = self._detector.detect(stack, landmarks=True)
+            for index, candidates, faces in zip(indices, boxes, points, strict=True):
+                if candidates is not None and len(candidates):
+                    landmarks[index] = faces[_nearest_centre(candidates, stack.shape[1:3])]
+        return landmarks
+
+    def _chip(self, image: Image, landmarks: FloatArray) -> tuple[Tensor, Tensor]:
+        points = torch.from_numpy(landmarks)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        if self.aligned:
+            return pixels.contiguous(), points
+        if not bool(points.isfinite().all()):
+            return torch.zeros(3, self.size, self.size, dtype=torch.uint8), points
+        transform = similarity_transform(points[None], chip_template(self.size))
+        chip = warp(pixels[None].float(), transform, self.size)[0]
+        return to_uint8(chip / 255), apply(transform, points[None])[0]
+
+
+def to_uint8(faces: Tensor) -> Tensor:
+    """[0, 1] floats to the 8 bits that a published image has."""
+    return (faces.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def to_float(chips: Tensor) -> Tensor:
+    """8-bit chips to float32 in [0, 1]."""
+    return chips.float() / 255
+
+
+def _load_detector(device: str) -> Any:
+    from facenet_pytorch import MTCNN
+
+    return MTCNN(keep_all=True, device=torch.device(device), post_process=False).eval()
+
+
+def _by_shape(images: Sequence[Image]) -> list[list[int]]:
+    """Indices of images of equal shape: the detector batches only those."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(index)
+    return list(groups.values())
+
+
+def _nearest_centre(boxes: FloatArray, shape: tuple[int, ...]) -> int:
+    centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
+    middle = np.array([shape[1] / 2, shape[0] / 2])
+    return int(((centres - middle) ** 2).sum(1).argmin())
+
+
+def _resize(image: Image, size: int) -> Image:
+    from PIL import Image as Pillow
+
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Pillow.fromarray(image).resize((size, size), Pillow.Resampling.LANCZOS))

@@ -1,0 +1,288 @@
+"""The command line: thin. Heavy modules load inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from . import __version__, plugins
+from .config import RunConfig
+from .errors import DeidbenchError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with:  deidbench evaluate --method fadenet",
+)
+@click.version_option(__version__, prog_name="deidbench")
+def cli() -> None:
+    """Measure how well a face de-identification method protects people, and what it costs."""
+
+
+def main() -> None:
+    """Entry point: expected failures are one line and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_ERROR)
+    except DeidbenchError as error:
+        click.echo(f"deidbench: {error}", err=True)
+        sys.exit(EXIT_ERROR)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\ndeidbench: interrupted. Run the same command again to go on.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe left: nobody wants the rest
+
+
+def _examples(*lines: str) -> Callable[[F], F]:
+    """Examples at the end of a command's help, one to a line."""
+
+    def add(function: F) -> F:
+        shown = "\n".join(f"  {line}" for line in lines)
+        function.__doc__ = f"{function.__doc__}\n\n\b\nExamples:\n{shown}\n"
+        return function
+
+    return add
+
+
+def _split_names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+def _names(kind: plugins.Kind) -> Callable[..., list[click.shell_completion.CompletionItem]]:
+    """Shell completion of the installed names of a kind."""
+
+    def complete(_: Any, __: Any, typed: str) -> list[click.shell_completion.CompletionItem]:
+        done, comma, last = typed.rpartition(",")
+        found = [name for name in plugins.names(kind) if name.startswith(last)]
+        return [click.shell_completion.CompletionItem(f"{done}{comma}{name}") for name in found]
+
+    return complete
+
+
+@cli.command()
+@click.option("--method", required=True, shell_complete=_names("methods"),
+              help="What to measure; see 'deidbench list methods'.")  # fmt: skip
+@click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
+@click.option("--dataset", default="synthid", show_default=True, shell_complete=_names("datasets"),
+              help="NAME or NAME:ARGUMENT, such as folder:DIR (subject/image) or lfw:DIR.")  # fmt: skip
+@click.option("--recognizers", callback=_split_names, shell_complete=_names("recognizers"),
+              help="Attackers' eyes, by comma; default: all whose weights can be had.")  # fmt: skip
+@click.option("--pairs", type=click.Choice(["cross", "official"]), default="cross",
+              show_default=True, help="All cross-image pairs, or the dataset's own list.")  # fmt: skip
+@click.option("--aligned", is_flag=True, help="The images are face chips: do not warp them.")
+@click.option("--chip-size", type=int, default=160, show_default=True, help="Side, in pixels.")
+@click.option("--limit-subjects", type=int, help="Only this many people, drawn by --seed.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--draws", type=int, default=2000, show_default=True, help="Bootstrap draws.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="New run folder; default: runs/ID.")
+@click.option("--show-faces", is_flag=True,
+              help="Keep faces of real people in the run and its report, before and after.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The whole record on stdout, nothing else.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@_examples(
+    "deidbench evaluate --method fadenet",
+    "deidbench evaluate --method gaussian-blur --strength 0.8 --recognizers dlib,sface",
+    "deidbench evaluate --method pixelate --dataset folder:faces --limit-subjects 100",
+    "deidbench evaluate --method identity --dataset lfw:lfw --pairs official",
+)
+def evaluate(as_json: bool, quiet: bool, **options: Any) -> None:
+    """Attack faces treated by a method, and measure what is left of them.
+
+    A stopped evaluation goes on where it was when the same command runs again.
+    """
+    from .progress import Progress
+
+    config = RunConfig(**options)
+    _refuse_unknown(config)
+    if config.out is not None and config.out.exists():
+        raise DeidbenchError(f"{config.out} exists; runs are never overwritten. Name another one.")
+    from .harness import evaluate as run
+
+    folder, record = run(config, Progress(quiet=quiet))
+    page = _write_report([folder], folder / "report", show_faces=config.show_faces)
+    if as_json:
+        click.echo(record.model_dump_json(indent=1))
+        return
+    from rich.console import Console
+
+    from .render.terminal import summary_table
+
+    console = Console()
+    console.print(summary_table(record, console.width))
+    click.echo(f"run:    {folder}\nreport: {page}")
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
+@click.option("--show-faces", is_flag=True, help="Show faces of real people, where a run has them.")
+@_examples("deidbench report runs/20260101-120000-fadenet-1a2b3c --out page")
+def report(runs: tuple[Path, ...], out: Path, show_faces: bool) -> None:
+    """Write one HTML page about one or several RUNS; it opens offline."""
+    click.echo(_write_report(list(runs), out, show_faces=show_faces))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--schema", is_flag=True, hidden=True)
+@_examples("deidbench validate runs/*")
+def validate(runs: tuple[Path, ...], schema: bool) -> None:
+    """Check that RUNS are whole and follow the published format."""
+    from .results.store import validate as check
+
+    for folder in runs:
+        record = check(folder)
+        click.echo(f"{folder}: valid, {len(record.rows)} rows, schema {record.schema_version}")
+
+
+@cli.command("list")
+@click.argument("kind", required=False, type=click.Choice(plugins.KINDS))
+@click.option("-v", "--verbose", is_flag=True, help="Load each part and say more about it.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+@_examples("deidbench list methods", "deidbench list recognizers -v")
+def list_parts(kind: plugins.Kind | None, verbose: bool, as_json: bool) -> None:
+    """Say which methods, datasets, recognizers, metrics and threats are installed."""
+    kinds = [kind] if kind else list(plugins.KINDS)
+    parts = {k: [_describe(k, name, verbose) for name in plugins.names(k)] for k in kinds}
+    if as_json:
+        import json
+
+        click.echo(json.dumps(parts, indent=1))
+        return
+    for heading, entries in parts.items():
+        click.echo(heading)
+        for entry in entries:
+            details = "  ".join(f"{key}: {value}" for key, value in entry.items() if key != "name")
+            click.echo(f"  {entry['name']:<22}{details}".rstrip())
+
+
+@cli.group()
+def assets() -> None:
+    """Manage the weights that live outside the package."""
+
+
+@assets.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+def assets_list(as_json: bool) -> None:
+    """Show each asset, its licence, and whether it is on this machine."""
+    from . import assets as store
+
+    entries = [
+        {"name": one.asset.name, "present": one.path is not None, "licence": one.asset.licence,
+         "description": one.asset.description, "citation": one.asset.citation,
+         "problem": one.problem}
+        for one in store.status()
+    ]  # fmt: skip
+    if as_json:
+        import json
+
+        click.echo(json.dumps(entries, indent=1))
+        return
+    for entry in entries:
+        state = entry["problem"] or ("here" if entry["present"] else "not here")
+        click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']:<14}{entry['description']}")
+
+
+@assets.command("fetch")
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All assets.")
+@_examples("deidbench assets fetch dlib-resnet29 sface-int8")
+def assets_fetch(names: tuple[str, ...], everything: bool) -> None:
+    """Download assets by NAMES, so that later runs need no network."""
+    from . import assets as store
+
+    if not names and not everything:
+        raise DeidbenchError("no asset is named. Name some, or use --all.")
+    failures = []
+    for name in names or store.registry():
+        try:
+            click.echo(f"{name}: {store.fetch(name)}")
+        except DeidbenchError as error:
+            failures.append(str(error))
+    if failures:
+        raise DeidbenchError(" ".join(failures))
+
+
+@assets.command("verify")
+@click.argument("names", nargs=-1)
+def assets_verify(names: tuple[str, ...]) -> None:
+    """Hash the assets of this machine again (all, or by NAMES)."""
+    from . import assets as store
+
+    present = [one.asset.name for one in store.status() if one.path is not None or one.problem]
+    for name in names or present:
+        click.echo(f"{name}: good, {store.verify(name)}")
+
+
+@cli.command()
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="A TOML file.")
+@click.option("--data", type=click.Path(path_type=Path), help="Training faces: subject/image.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint folder.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@click.option("--steps", type=int, help="Instead of the number in the configuration.")
+@click.option("--seed", type=int, help="Instead of the seed in the configuration.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress.")
+@_examples("deidbench train --config fadenet/configs/fadenet.toml --data faces --out training")
+def train(config: Path, data: Path | None, out: Path, device: str, **options: Any) -> None:
+    """Train FaDeNet from a configuration file."""
+    from .setup import choose_device
+
+    # The trainer is found by its entry point, like any other part.
+    trainer = plugins.load("trainers", "fadenet")
+    trainer(config, data=data, out=out, device=choose_device(device), **options)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@_examples('eval "$(deidbench completion bash)"')
+def completion(shell: str) -> None:
+    """Print the completion script of a SHELL."""
+    kind = click.shell_completion.get_completion_class(shell)
+    if kind is None:
+        raise DeidbenchError(f"no completion for '{shell}'. Use bash, zsh or fish.")
+    click.echo(kind(cli, {}, "deidbench", "_DEIDBENCH_COMPLETE").source())
+
+
+def _refuse_unknown(config: RunConfig) -> None:
+    """Find misspelt names before the heavy imports, which take seconds."""
+    from .config import split_argument
+
+    wanted = [("methods", config.method), ("datasets", split_argument(config.dataset)[0])]
+    wanted += [("recognizers", name) for name in config.recognizers]
+    for kind, name in wanted:
+        plugins.require(cast("plugins.Kind", kind), name)
+
+
+def _describe(kind: plugins.Kind, name: str, verbose: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": name}
+    if not verbose:
+        return entry
+    part = plugins.load(kind, name)
+    entry["version"] = part.version
+    doc = (part.__doc__ or "").strip().splitlines()
+    entry["about"] = doc[0] if doc else ""
+    if kind == "methods":
+        entry["trained_against"] = ", ".join(part().trained_against) or "nothing"
+    return entry
+
+
+def _write_report(runs: list[Path], out: Path, *, show_faces: bool) -> Path:
+    from .render.report import write_report
+
+    return write_report(runs, out, show_faces=show_faces)

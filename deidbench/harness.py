@@ -1,0 +1,357 @@
+"""Runs an evaluation from a configuration to a run folder."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import __version__
+from .alignment import to_float
+from .cache import digest
+from .config import FARS, PROTOCOL, RunConfig, split_argument
+from .measure import (
+    Attack,
+    attack_rows,
+    curve,
+    fix_thresholds,
+    fold_accuracy_rows,
+    mean_row,
+    paired_rows,
+)
+from .pairs import score
+from .progress import Progress
+from .results import schema, store
+from .setup import Job, prepare
+from .stages import Side, images_per_second
+from .types import Embeddings, Recognizer, Threat, View
+
+if TYPE_CHECKING:
+    from .cache import Arrays
+    from .types import BoolArray, FloatArray
+
+N_EXAMPLES = 8
+NOT_IN_PROTOCOL = {
+    "attackers who adapt (T3 to T6, P)": f"not part of protocol {PROTOCOL}; a method that holds "
+    "against T0 to T2 alone must not be called safe",
+    "human observers": "only people can tell; LPIPS and SSIM are proxies",
+}
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What the stages left for all N samples."""
+
+    found: BoolArray
+    """Whether the photograph's face was found, (N,)."""
+    redetected: BoolArray
+    """Whether a detector finds the face on the treated chip, (N,)."""
+    embeddings: Mapping[str, Mapping[Side, FloatArray]]
+    """By recognizer name and side, (N, D)."""
+    utility: Mapping[str, Arrays]
+    """By image metric: chip (N,) and face (N,)."""
+
+
+@dataclass
+class Findings:
+    """What the attacks and comparisons yielded."""
+
+    rows: list[schema.MetricRow] = field(default_factory=list)
+    curves: list[schema.Curve] = field(default_factory=list)
+    thresholds: list[schema.ThresholdRecord] = field(default_factory=list)
+    blocks: list[store.ScoreBlock] = field(default_factory=list)
+
+
+def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRecord]:
+    """Measure one method on one dataset.
+
+    Returns:
+        The new run folder and its record.
+    Raises:
+        DeidbenchError: the input cannot be used, or no recognizer is left.
+    """
+    job = prepare(config, progress)
+    faces = process(job)
+    findings = Findings()
+    for recognizer in progress.track(job.recognizers, "attack"):
+        _attack(job, recognizer, faces, findings)
+    findings.rows += _utility_rows(job, faces)
+    findings.rows += _speed_rows(job)
+    record = _record(job, faces, findings)
+    folder = config.out or Path("runs") / record.run_id
+    images = _image_table(job, faces)
+    return folder, store.write_run(folder, record, findings.blocks, images, _examples(job, faces))
+
+
+def process(job: Job) -> Faces:
+    """Run all stages that cost time: align, treat, detect again, embed, compare."""
+    stages = job.stages
+    found = stages.align()["found"]
+    stages.treat()
+    redetected = stages.detect()["found"]
+    sides: tuple[Side, ...] = ("clean", "treated", "detected")
+    embeddings = {
+        recognizer.name: {side: stages.embed(recognizer, side) for side in sides}
+        for recognizer in job.recognizers
+    }
+    utility = {
+        metric.name: stages.compare(metric)
+        for metric in job.ruler.metrics
+        if metric.kind == "image"
+    }
+    return Faces(found, redetected, embeddings, utility)
+
+
+def _attack(job: Job, recognizer: Recognizer, faces: Faces, findings: Findings) -> None:
+    """All threats that one recognizer may carry out."""
+    sides = faces.embeddings[recognizer.name]
+    thresholds = _thresholds(job, recognizer, sides["clean"])
+    findings.thresholds += thresholds
+    clean = score(sides["clean"], sides["clean"], job.cross, recognizer.similarity)
+    for threat in job.threats:
+        if not threat.applies(recognizer.name, job.method.trained_against):
+            continue
+        for attack in _attacks(job, recognizer, threat, sides, clean):
+            findings.rows += attack_rows(attack, job.ruler, thresholds)
+            findings.rows += paired_rows(attack, job.ruler, thresholds)
+            findings.rows += fold_accuracy_rows(attack)
+            if attack.view != "conditional":  # its scores are those of the system view
+                findings.blocks.append(_block(job, attack))
+            drawn = curve(attack) if attack.view == "landmarks" else None
+            findings.curves += [drawn] if drawn else []
+
+
+def _thresholds(
+    job: Job, recognizer: Recognizer, clean: FloatArray
+) -> list[schema.ThresholdRecord]:
+    if job.calibration is None:
+        return []
+    scores = score(clean, clean, job.calibration, recognizer.similarity)
+    impostor = scores[~job.calibration.same & ~np.isnan(scores)]
+    return fix_thresholds(recognizer.name, impostor, FARS)
+
+
+def _attacks(
+    job: Job,
+    recognizer: Recognizer,
+    threat: Threat,
+    sides: Mapping[Side, FloatArray],
+    clean: FloatArray,
+) -> Iterator[Attack]:
+    """A threat in each view, on cross-image (or official) pairs and on same-image pairs."""
+    treats = "treated" in (threat.enrolled, threat.probe)
+    views: dict[Side, tuple[View, ...]] = {
+        "treated": ("landmarks",),
+        "detected": ("system", "conditional"),
+    }
+    for side, names in views.items():
+        enrolled, probe = threat.attack(Embeddings(sides["clean"], sides[side]))
+        scores = score(enrolled, probe, job.cross, recognizer.similarity) if treats else clean
+        for view in names:
+            before = clean if treats else None
+            yield Attack(threat.id, recognizer.name, view, job.cross, scores, before)
+        if threat.enrolled != threat.probe:  # the same image on both sides would say nothing
+            own = score(enrolled, probe, job.own, recognizer.similarity)
+            same = np.concatenate([own, scores[~job.cross.same]])
+            for view in names:
+                yield Attack(threat.id, recognizer.name, view, job.same, same)
+
+
+def _block(job: Job, attack: Attack) -> store.ScoreBlock:
+    """What is stored of an attack: impostors of same-image pairs are those of the cross pairs."""
+    count = len(job.own.reference) if attack.pairs is job.same else len(attack.scores)
+    pairs = attack.pairs
+    return store.ScoreBlock(
+        attack.threat,
+        attack.recognizer,
+        attack.view,
+        pairs.reference[:count],
+        pairs.probe[:count],
+        attack.scores[:count],
+    )
+
+
+def _utility_rows(job: Job, faces: Faces) -> Iterator[schema.MetricRow]:
+    """Image metrics by region, and how often a face is found before and after."""
+    chosen, weights = job.measured, job.ruler.weights
+    owner = job.ruler.subjects[chosen]
+    for metric in job.ruler.metrics:
+        if metric.kind != "image":
+            continue
+        about = {"unit": metric.unit, "version": metric.version}
+        about["higher_is_better"] = metric.higher_is_better
+        for region, values in faces.utility[metric.name].items():
+            params = {"region": region}
+            yield mean_row(metric.name, values[chosen], owner, weights, params=params, **about)
+    found = faces.found[chosen]
+    rates = {
+        "clean": np.where(found, 1.0, 0.0),
+        "treated": np.where(found, faces.redetected[chosen].astype(float), np.nan),
+    }
+    for images, values in rates.items():
+        yield mean_row(
+            "detection-rate", values, owner, weights, params={"images": images}, unit="fraction"
+        )
+
+
+def _speed_rows(job: Job) -> Iterator[schema.MetricRow]:
+    """Images a second of the method alone, one by one and in batches. Never cached."""
+    batch = job.stages.batches[0]
+    faces = to_float(torch.from_numpy(job.stages.chips(batch)["chips"])).to(job.device)
+    for size in sorted({1, len(faces)}):
+        speed = images_per_second(job.method, faces[:size])
+        yield schema.MetricRow(
+            metric="images-per-second", params={"batch": size}, value=speed, unit="images/s",
+            n=size, note="machine-dependent: compare only within one run",
+        )  # fmt: skip
+
+
+def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
+    config, now = job.config, datetime.now(timezone.utc)
+    lost = job.measured[~faces.found[job.measured]]
+    treated_lost = faces.found[job.measured] & ~faces.redetected[job.measured]
+    return schema.RunRecord(
+        run_id=f"{now:%Y%m%d-%H%M%S}-{job.method.name}-{secrets.token_hex(3)}",
+        created=now.isoformat(timespec="seconds"),
+        deidbench_version=__version__,
+        protocol=PROTOCOL,
+        seed=config.seed,
+        chip_size=config.chip_size,
+        config=_settings(config),
+        dataset=_dataset_record(job),
+        split=_split_record(job),
+        method=schema.MethodRecord(
+            name=job.method.name, version=job.method.version, strength=job.method.strength,
+            trained_against=list(job.method.trained_against),
+            weights_sha256=getattr(job.method, "weights_sha256", None),
+        ),
+        recognizers=[_recognizer_record(one) for one in job.recognizers] + list(job.unavailable),
+        threats=[
+            schema.ThreatRecord(id=t.id, version=t.version, title=t.title, summary=t.summary)
+            for t in job.threats
+        ],
+        thresholds=findings.thresholds,
+        rows=findings.rows,
+        curves=findings.curves,
+        failures={"clean_not_found": len(lost), "treated_not_found": int(treated_lost.sum())},
+        not_measured=_not_measured(job, findings),
+        machine=_machine(job.device),
+        timings=[
+            schema.StageTiming(stage=stage, **asdict(timing))
+            for stage, timing in job.stages.timings.items()
+        ],
+    )  # fmt: skip
+
+
+def _settings(config: RunConfig) -> dict[str, object]:
+    """The configuration without paths of this machine."""
+    settings = {**asdict(config), "dataset": _label(config.dataset)}
+    del settings["out"]
+    return settings
+
+
+def _label(spec: str) -> str:
+    """'folder:/home/me/faces' -> 'folder:faces'."""
+    name, argument = split_argument(spec)
+    return name if argument is None else f"{name}:{Path(argument).resolve().name}"
+
+
+def _dataset_record(job: Job) -> schema.DatasetRecord:
+    listing = [(sample.id, sample.subject) for sample in job.samples]
+    return schema.DatasetRecord(
+        name=job.dataset.name, version=job.dataset.version, label=_label(job.config.dataset),
+        synthetic=job.dataset.synthetic, n_samples=len(job.samples),
+        n_subjects=len({sample.subject for sample in job.samples}),
+        sha256=digest(listing, [batch.key for batch in job.stages.batches]),
+    )  # fmt: skip
+
+
+def _split_record(job: Job) -> schema.SplitRecord:
+    parts = job.split.subjects
+    return schema.SplitRecord(
+        seed=job.split.seed,
+        sha256=job.split.sha256,
+        subjects={part: len(people) for part, people in parts.items()},
+        images={part: len(job.split.indices(job.samples, part)) for part in parts},
+    )
+
+
+def _recognizer_record(recognizer: Recognizer) -> schema.RecognizerRecord:
+    return schema.RecognizerRecord(
+        name=recognizer.name, version=recognizer.version, status="run",
+        similarity=recognizer.similarity, weights_sha256=recognizer.weights_sha256,
+    )  # fmt: skip
+
+
+def _not_measured(job: Job, findings: Findings) -> list[schema.NotMeasured]:
+    gaps = [
+        (f"{one.recognizer} at FAR {one.far:g}", one.note or "undefined")
+        for one in findings.thresholds
+        if one.value is None
+    ]
+    if job.calibration is None:
+        gaps.append(("rates at fixed FARs", "an official list has no CALIBRATION people"))
+    gaps += NOT_IN_PROTOCOL.items()
+    return [*job.gaps, *(schema.NotMeasured(what=what, why=why) for what, why in gaps)]
+
+
+def _machine(device: str) -> schema.Machine:
+    cuda = torch.device(device).type == "cuda"
+    return schema.Machine(
+        platform=f"{platform.system()} {platform.machine()}", python=platform.python_version(),
+        torch=torch.__version__, cpu=_processor(), threads=torch.get_num_threads(), device=device,
+        gpu=torch.cuda.get_device_name(device) if cuda else None,
+    )  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def _image_table(job: Job, faces: Faces) -> pd.DataFrame:
+    """One row an image, in the order that scores number them by."""
+    part = {subject: name for name, people in job.split.subjects.items() for subject in people}
+    columns: dict[str, object] = {
+        "id": [sample.id for sample in job.samples],
+        "subject": [sample.subject for sample in job.samples],
+        "part": [part[sample.subject] for sample in job.samples],
+        "found": faces.found,
+        "found_treated": faces.redetected,
+    }
+    for name, regions in faces.utility.items():
+        columns |= {f"{name}_{region}": values for region, values in regions.items()}
+    labels = sorted({label for sample in job.samples for label in sample.labels})
+    columns |= {
+        f"label_{label}": [sample.labels.get(label) for sample in job.samples] for label in labels
+    }
+    return pd.DataFrame(columns)
+
+
+def _examples(job: Job, faces: Faces) -> list[store.Example]:
+    """Faces before and after: only of synthetic people unless the user asks for others."""
+    if not (job.dataset.synthetic or job.config.show_faces):
+        return []
+    first = {job.samples[i].subject: int(i) for i in job.measured[::-1] if faces.found[i]}
+    chosen = sorted(first.values())
+    chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, N_EXAMPLES).astype(int)]
+    return [_example(job, index) for index in dict.fromkeys(chosen)]
+
+
+def _example(job: Job, index: int) -> store.Example:
+    batch, row = divmod(index, job.config.batch_size)
+    before = job.stages.chips(job.stages.batches[batch])["chips"][row]
+    after = job.stages.treated_chips(job.stages.batches[batch])["chips"][row]
+    name = schema.example_name(job.samples[index].id)
+    return store.Example(name, before.transpose(1, 2, 0), after.transpose(1, 2, 0))

@@ -1,0 +1,257 @@
+"""From scores and image values to the rows of a run record, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import statistics
+from .errors import MetricUndefinedError
+from .pairs import PairList
+from .results.schema import Curve, MetricRow, ThresholdRecord
+from .types import View
+
+if TYPE_CHECKING:
+    from .types import BoolArray, FloatArray, IntArray, ScoreCounts
+
+SYSTEM_NAMES = {"fmr": "far", "fnmr": "frr"}  # ISO/IEC 19795-1: with failures counted
+INVERTED = "AUC below 0.5: identity is encoded with its sign flipped; attacker success is 1 - AUC"
+
+
+Measured = tuple[float, tuple[float, float]]
+"""A value and its interval."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One recognizer under one threat: the scores of one pair list, seen in one way."""
+
+    threat: str
+    recognizer: str
+    view: View
+    pairs: PairList
+    scores: FloatArray
+    """(P,), NaN where a face was lost."""
+    before: FloatArray | None = None
+    """Clean-clean scores of the same pairs, for what treatment changed."""
+
+    @property
+    def kept(self) -> BoolArray:
+        """The comparisons that count: all in the system view, else those that were made."""
+        if self.view == "system":
+            return np.ones(len(self.scores), bool)
+        return ~np.isnan(self.scores)
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """What every attack of a run is measured with."""
+
+    metrics: Sequence[Any]
+    subjects: IntArray
+    """Subject number of each sample, (N,)."""
+    weights: FloatArray
+    """Bootstrap draws of subjects, (B, S)."""
+
+
+def fix_thresholds(
+    recognizer: str, impostor: FloatArray, fars: Sequence[float]
+) -> list[ThresholdRecord]:
+    """Thresholds from clean CALIBRATION impostors; the reason where there are too few."""
+    return [_threshold(recognizer, impostor, far) for far in fars]
+
+
+def attack_rows(
+    attack: Attack, ruler: Ruler, thresholds: Sequence[ThresholdRecord]
+) -> Iterator[MetricRow]:
+    """All verification rows of one attack; a row that is undefined says why."""
+    kept = attack.kept
+    if not kept.any():
+        yield MetricRow(
+            **_template(attack, attack.pairs.same[kept]), metric="auc", value=None,
+            note="every comparison lost a face",
+        )  # fmt: skip
+        return
+    same, scores = attack.pairs.same[kept], _failed_as_refused(attack.scores[kept])
+    scored = {"genuine": scores[same], "impostor": scores[~same]}
+    counts = _count(attack, ruler, thresholds)
+
+    def measure(metric: Any, at: float | None) -> Measured:
+        value = metric(**scored, threshold=at)
+        return value, statistics.interval(metric.from_counts(counts, at))
+
+    yield from _rows("verification", measure, attack, ruler, thresholds)
+
+
+def paired_rows(
+    attack: Attack, ruler: Ruler, thresholds: Sequence[ThresholdRecord]
+) -> Iterator[MetricRow]:
+    """Rows of what treatment did to genuine pairs that matched before (dodging PSR)."""
+    if attack.before is None:
+        return
+    chosen = attack.pairs.same & attack.kept & ~np.isnan(attack.before)
+    paired = {"before": attack.before[chosen], "after": _failed_as_refused(attack.scores[chosen])}
+    owner = ruler.subjects[attack.pairs.reference[chosen]]
+
+    def measure(metric: Any, at: float | None) -> Measured:
+        value = metric(**paired, threshold=at)
+        return value, _ratio_interval(metric.terms(**paired, threshold=at), owner, ruler)
+
+    yield from _rows("paired", measure, attack, ruler, thresholds)
+
+
+def _rows(
+    kind: str,
+    measure: Callable[[Any, float | None], Measured],
+    attack: Attack,
+    ruler: Ruler,
+    thresholds: Sequence[ThresholdRecord],
+) -> Iterator[MetricRow]:
+    """One row for each metric of a kind and, where it needs one, each threshold."""
+    template = _template(attack, attack.pairs.same[attack.kept])
+    for metric in ruler.metrics:
+        if metric.kind != kind:
+            continue
+        for threshold in thresholds if metric.needs_threshold else [None]:
+            try:
+                value, interval = measure(metric, _value_of(threshold))
+                yield _row(template, metric, threshold, value, interval)
+            except MetricUndefinedError as error:
+                yield _row(template, metric, threshold, None, None, str(error))
+
+
+def mean_row(
+    name: str, values: FloatArray, owner: IntArray, weights: FloatArray, **fields: Any
+) -> MetricRow:
+    """The mean of one value an image, with its interval by subject; infinite values are left out.
+
+    Args:
+        values: (N,), NaN where an image has no value. owner: (N,) subject numbers.
+    """
+    finite = np.isfinite(values)
+    infinite = int(np.isinf(values).sum())
+    note = f"{infinite} unchanged images without a finite value are left out" if infinite else None
+    if not finite.any():
+        why = note or "no image has a value"
+        return MetricRow(metric=name, value=None, note=why, n=0, **fields)
+    values, owner = values[finite].astype(np.float64), owner[finite]
+    size = weights.shape[1]
+    draws = statistics.ratio_bootstrap(
+        np.bincount(owner, values, size), np.bincount(owner, minlength=size), weights
+    )
+    low, high = statistics.interval(draws)
+    return MetricRow(
+        metric=name, value=float(values.mean()), low=low, high=high, n=len(values), note=note,
+        **fields,
+    )  # fmt: skip
+
+
+def curve(attack: Attack) -> Curve | None:
+    """ROC and histograms for drawing; None when a class of scores is empty."""
+    made = ~np.isnan(attack.scores)
+    genuine = attack.scores[made & attack.pairs.same]
+    impostor = attack.scores[made & ~attack.pairs.same]
+    if not genuine.size or not impostor.size:
+        return None
+    roc = statistics.roc_curve(genuine=genuine, impostor=impostor)
+    bars = statistics.histogram(genuine=genuine, impostor=impostor)
+    return Curve(
+        threat=attack.threat, recognizer=attack.recognizer, pairs=attack.pairs.kind,
+        view=attack.view, fmr=roc.fmr.tolist(), tar=roc.tar.tolist(),
+        histogram_edges=bars.edges.tolist(), genuine_histogram=bars.genuine.tolist(),
+        impostor_histogram=bars.impostor.tolist(),
+    )  # fmt: skip
+
+
+def fold_accuracy_rows(attack: Attack) -> Iterator[MetricRow]:
+    """Accuracy over the folds of an official list (View 2 of LFW), +- 1.96 standard errors."""
+    if attack.pairs.kind != "official" or len(np.unique(attack.pairs.fold)) < 2:
+        return
+    kept = attack.kept
+    same, scores = attack.pairs.same[kept], _failed_as_refused(attack.scores[kept])
+    value, error = statistics.ten_fold_accuracy(scores, same, attack.pairs.fold[kept])
+    yield MetricRow(
+        **_template(attack, same), metric="accuracy", value=value, unit="fraction",
+        low=value - 1.96 * error, high=value + 1.96 * error, higher_is_better=False,
+        note="interval from the standard error over folds",
+    )  # fmt: skip
+
+
+def _failed_as_refused(scores: FloatArray) -> FloatArray:
+    """A comparison that could not be made never matches."""
+    return np.where(np.isnan(scores), -np.inf, scores)
+
+
+def _threshold(recognizer: str, impostor: FloatArray, far: float) -> ThresholdRecord:
+    try:
+        found = statistics.threshold_at_far(impostor, far)
+    except MetricUndefinedError as error:
+        return ThresholdRecord(
+            recognizer=recognizer, far=far, value=None, n_impostor=len(impostor), note=str(error)
+        )
+    return ThresholdRecord(
+        recognizer=recognizer, far=far, value=found.value, n_impostor=found.n_impostor
+    )
+
+
+def _value_of(threshold: ThresholdRecord | None) -> float | None:
+    if threshold is not None and threshold.value is None:
+        raise MetricUndefinedError(threshold.note or "the threshold is undefined")
+    return None if threshold is None else threshold.value
+
+
+def _count(attack: Attack, ruler: Ruler, thresholds: Sequence[ThresholdRecord]) -> ScoreCounts:
+    """Scores counted for the bootstrap, with every defined threshold as an edge."""
+    kept = attack.kept
+    return statistics.count_scores(
+        _failed_as_refused(attack.scores[kept]),
+        ruler.subjects[attack.pairs.reference[kept]],
+        ruler.subjects[attack.pairs.probe[kept]],
+        ruler.weights,
+        [threshold.value for threshold in thresholds if threshold.value is not None],
+    )
+
+
+def _ratio_interval(
+    terms: tuple[BoolArray, BoolArray], owner: IntArray, ruler: Ruler
+) -> tuple[float, float]:
+    size = ruler.weights.shape[1]
+    sums = [np.bincount(owner, term, size) for term in terms]
+    return statistics.interval(statistics.ratio_bootstrap(*sums, ruler.weights))
+
+
+def _template(attack: Attack, same: BoolArray) -> dict[str, Any]:
+    """What all rows of an attack have in common."""
+    return {
+        "threat": attack.threat,
+        "recognizer": attack.recognizer,
+        "pairs": attack.pairs.kind,
+        "view": attack.view,
+        "n_genuine": int(same.sum()),
+        "n_impostor": int((~same).sum()),
+        "n_failed": int(np.isnan(attack.scores).sum()),
+    }
+
+
+def _row(
+    template: Mapping[str, Any],
+    metric: Any,
+    threshold: ThresholdRecord | None,
+    value: float | None,
+    interval: tuple[float, float] | None,
+    note: str | None = None,
+) -> MetricRow:
+    name = metric.name
+    if template["view"] == "system":
+        name = SYSTEM_NAMES.get(name, name)
+    if name == "auc" and value is not None and value < 0.5:
+        note = INVERTED
+    low, high = interval or (None, None)
+    return MetricRow(
+        **template, metric=name, params={} if threshold is None else {"far": threshold.far},
+        value=value, low=low, high=high, unit=metric.unit, version=metric.version,
+        higher_is_better=metric.higher_is_better, note=note,
+    )  # fmt: skip

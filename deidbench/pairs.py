@@ -1,0 +1,102 @@
+"""Which images are compared, and how alike two embeddings are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .errors import DeidbenchError
+from .types import Pair, Sample
+
+if TYPE_CHECKING:
+    from .types import BoolArray, FloatArray, IntArray
+
+CHUNK = 1 << 16  # pairs scored at once: two 128-d float32 sides stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class PairList:
+    """P comparisons by sample index. Which side is treated is the threat's business."""
+
+    kind: Literal["cross", "same", "official"]
+    reference: IntArray
+    probe: IntArray
+    same: BoolArray
+    """Whether both sides show one person, (P,)."""
+    fold: IntArray
+
+
+def cross_pairs(indices: Sequence[int], subjects: IntArray) -> PairList:
+    """Each two different images once, (n^2 - n)/2 pairs: what a gallery holds.
+
+    One list serves all threats, so that their numbers are of the very same comparisons.
+    """
+    chosen = np.asarray(indices, dtype=np.int32)
+    first, second = np.triu_indices(len(chosen), k=1)
+    return _pair_list("cross", chosen[first], chosen[second], subjects)
+
+
+def same_image_pairs(indices: Sequence[int], subjects: IntArray) -> PairList:
+    """Each image with its own treated version; reported apart from cross-image pairs."""
+    chosen = np.asarray(indices, dtype=np.int32)
+    return _pair_list("same", chosen, chosen, subjects)
+
+
+def with_impostors(own: PairList, cross: PairList) -> PairList:
+    """Same-image pairs followed by the impostor pairs of another list."""
+    impostor = ~cross.same
+    return PairList(
+        "same",
+        np.concatenate([own.reference, cross.reference[impostor]]),
+        np.concatenate([own.probe, cross.probe[impostor]]),
+        np.concatenate([own.same, cross.same[impostor]]),
+        np.concatenate([own.fold, cross.fold[impostor]]),
+    )
+
+
+def official_pairs(pairs: Sequence[Pair], samples: Sequence[Sample]) -> PairList:
+    """The list that a dataset brings, with its folds."""
+    index: Mapping[str, int] = {sample.id: i for i, sample in enumerate(samples)}
+    columns = [(index[p.reference], index[p.probe], p.same, p.fold) for p in pairs]
+    if not columns:
+        raise DeidbenchError("this dataset has no official pair list. Use --pairs cross.")
+    reference, probe, same, fold = (np.array(column) for column in zip(*columns, strict=True))
+    return PairList(
+        "official", reference.astype(np.int32), probe.astype(np.int32), same.astype(bool), fold
+    )
+
+
+def score(enrolled: FloatArray, probe: FloatArray, pairs: PairList, similarity: str) -> FloatArray:
+    """Similarity of each pair, (P,) float32, larger = more alike; NaN where a side is NaN.
+
+    Args:
+        enrolled, probe: (N, D) embeddings of all samples.
+        similarity: 'cosine', or 'negative-euclidean' (minus the distance).
+    """
+    if similarity == "cosine":
+        enrolled, probe = _unit(enrolled), _unit(probe)
+    scores = np.empty(len(pairs.reference), np.float32)
+    for start in range(0, len(scores), CHUNK):
+        part = slice(start, start + CHUNK)
+        a, b = enrolled[pairs.reference[part]], probe[pairs.probe[part]]
+        if similarity == "cosine":
+            scores[part] = np.einsum("ij,ij->i", a, b)
+        else:
+            a -= b
+            scores[part] = -np.sqrt(np.einsum("ij,ij->i", a, a))
+    return scores
+
+
+def _unit(embeddings: FloatArray) -> FloatArray:
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings / np.maximum(norms, 1e-12)
+
+
+def _pair_list(
+    kind: Literal["cross", "same"], reference: IntArray, probe: IntArray, subjects: IntArray
+) -> PairList:
+    same = subjects[reference] == subjects[probe]
+    return PairList(kind, reference, probe, same, np.zeros(len(reference), np.int32))

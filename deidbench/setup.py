@@ -1,0 +1,200 @@
+"""Turns a configuration into the loaded parts of a run. All parts are found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import assets, plugins, statistics
+from .cache import Cache
+from .config import CALIBRATION_SHARE, RunConfig, split_argument
+from .errors import AssetUnavailableError, DeidbenchError
+from .measure import Ruler
+from .pairs import PairList, cross_pairs, official_pairs, same_image_pairs, with_impostors
+from .progress import Progress
+from .results.schema import NotMeasured, RecognizerRecord
+from .split import CALIBRATION, EVAL, Split, limit_subjects, split_subjects
+from .stages import Stages
+from .types import Dataset, Method, Recognizer, Sample, Threat
+
+if TYPE_CHECKING:
+    from .types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that an evaluation works with, ready to run."""
+
+    config: RunConfig
+    progress: Progress
+    device: str
+    dataset: Dataset
+    samples: Sequence[Sample]
+    split: Split
+    method: Method
+    recognizers: Sequence[Recognizer]
+    unavailable: Sequence[RecognizerRecord]
+    gaps: Sequence[NotMeasured]
+    """Parts that cannot run here, each with its reason."""
+    threats: Sequence[Threat]
+    stages: Stages
+    ruler: Ruler
+    calibration: PairList | None
+    """Clean pairs that fix the thresholds; None for an official list, which needs none."""
+    cross: PairList
+    """The comparisons that count: two different images each, or the official list."""
+    own: PairList
+    """Each image with its own treated version."""
+    same: PairList
+    """The genuine pairs of ``own`` and the impostor pairs of ``cross``."""
+    measured: IntArray
+    """Indices of the samples that numbers are made of: EVAL, or those of an official list."""
+
+
+def prepare(config: RunConfig, progress: Progress) -> Job:
+    """Load and check all parts, before anything costs time.
+
+    Raises:
+        DeidbenchError: a part is unknown or does not fit, or no recognizer is available.
+    """
+    device = choose_device(config.device)
+    metrics, no_metrics = _load_metrics()
+    method = load_method(config.method, config.strength)
+    dataset = load_dataset(config.dataset)
+    samples = _samples(dataset, config)
+    split = _split(samples, config)
+    measured = split.indices(samples, EVAL)
+    recognizers, unavailable = load_recognizers(config.recognizers)
+    gaps = no_metrics + [
+        NotMeasured(what=f"recognizer {one.name}", why=one.reason or "unavailable")
+        for one in unavailable
+    ]
+    for gap in gaps:
+        progress.say(f"{gap.what} is left out: {gap.why}")
+    stages = Stages(
+        samples=samples, method=method, cache=Cache(assets.home() / "cache"), progress=progress,
+        device=device, batch_size=config.batch_size, chip_size=config.chip_size,
+        aligned_input=config.aligned, seed=config.seed,
+    )  # fmt: skip
+    subjects = _number_subjects(samples, measured)
+    official = config.pairs == "official"
+    cross = (
+        official_pairs(dataset.pairs(), samples) if official else cross_pairs(measured, subjects)
+    )
+    own = same_image_pairs(measured, subjects)
+    calibrating = split.indices(samples, CALIBRATION) if not official else []
+    return Job(
+        config=config, progress=progress, device=device, dataset=dataset, samples=samples,
+        split=split, method=method, recognizers=recognizers, unavailable=unavailable,
+        threats=[plugins.load("threats", name)() for name in plugins.names("threats")],
+        stages=stages, gaps=gaps,
+        ruler=Ruler(metrics, subjects, _weights(subjects, measured, config)),
+        calibration=None if official else cross_pairs(calibrating, subjects),
+        cross=cross, own=own, same=with_impostors(own, cross), measured=np.array(measured),
+    )  # fmt: skip
+
+
+def choose_device(name: str) -> str:
+    """'auto' is the first CUDA device when there is one, else the CPU."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeidbenchError(
+            f"--device '{name}' cannot be used: {reason}. Use cpu, cuda or auto."
+        ) from error
+    return name
+
+
+def load_method(name: str, strength: float | None) -> Method:
+    """A method by name; None keeps its own default strength."""
+    factory = plugins.load("methods", name)
+    if strength is None:
+        method: Method = factory()
+        return method
+    method = factory(strength=strength)
+    if method.strength is None:
+        raise DeidbenchError(f"method '{name}' has a single setting. Leave --strength out.")
+    return method
+
+
+def load_dataset(spec: str) -> Dataset:
+    """A dataset by 'name' or 'name:argument'."""
+    name, argument = split_argument(spec)
+    dataset: Dataset = plugins.load("datasets", name)(argument)
+    return dataset
+
+
+def load_recognizers(
+    wanted: Sequence[str],
+) -> tuple[list[Recognizer], list[RecognizerRecord]]:
+    """Those whose weights can be had, and the reason for each of the others."""
+    ready: list[Recognizer] = []
+    missing: list[RecognizerRecord] = []
+    for name in wanted or plugins.names("recognizers"):
+        factory = plugins.load("recognizers", name)
+        try:
+            ready.append(factory())
+        except AssetUnavailableError as error:
+            missing.append(
+                RecognizerRecord(
+                    name=name, version=factory.version, status="unavailable", reason=str(error)
+                )
+            )
+    if not ready:
+        reasons = " ".join(f"{one.name}: {one.reason}" for one in missing)
+        raise DeidbenchError(f"no recognizer is left to attack with. {reasons}")
+    return ready, missing
+
+
+def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
+    samples = list(dataset.samples())
+    if config.pairs == "official":
+        listed = {name for pair in dataset.pairs() for name in (pair.reference, pair.probe)}
+        if not listed:
+            raise DeidbenchError(
+                f"dataset '{dataset.name}' has no official pair list. Use --pairs cross."
+            )
+        if config.limit_subjects is not None:
+            raise DeidbenchError("--limit-subjects would break the official pair list. Drop one.")
+        return [sample for sample in samples if sample.id in listed]
+    return limit_subjects(samples, config.limit_subjects, seed=config.seed)
+
+
+def _split(samples: Sequence[Sample], config: RunConfig) -> Split:
+    if config.pairs == "official":
+        return Split(config.seed, {EVAL: frozenset(sample.subject for sample in samples)})
+    return split_subjects(samples, seed=config.seed, calibration_share=CALIBRATION_SHARE)
+
+
+def _number_subjects(samples: Sequence[Sample], measured: Sequence[int]) -> IntArray:
+    """A number for each sample's person; those that are measured come first, from 0."""
+    names = list(dict.fromkeys(samples[i].subject for i in measured))
+    names += [sample.subject for sample in samples]
+    number: dict[str, int] = {}
+    for name in names:
+        number.setdefault(name, len(number))
+    return np.array([number[sample.subject] for sample in samples], np.int32)
+
+
+def _weights(subjects: IntArray, measured: Sequence[int], config: RunConfig) -> FloatArray:
+    n_subjects = int(subjects[measured].max()) + 1
+    return statistics.draw_weights(n_subjects, draws=config.draws, seed=config.seed)
+
+
+def _load_metrics() -> tuple[list[Any], list[NotMeasured]]:
+    """All metrics, and the reason for each whose weights cannot be had."""
+    ready: list[Any] = []
+    missing: list[NotMeasured] = []
+    for name in plugins.names("metrics"):
+        try:
+            ready.append(plugins.load("metrics", name)())
+        except AssetUnavailableError as error:
+            missing.append(NotMeasured(what=f"metric {name}", why=str(error)))
+    return ready, missing

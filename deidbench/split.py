@@ -1,0 +1,83 @@
+"""Who is in which part. Parts share no person; the same seed and people give the same parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .cache import digest
+from .errors import DeidbenchError
+from .types import Sample
+
+CALIBRATION, EVAL = "calibration", "eval"
+SMALLEST_PART = 2  # people: one alone makes no impostor pair
+
+
+@dataclass(frozen=True)
+class Split:
+    """The people of each part."""
+
+    seed: int
+    subjects: Mapping[str, frozenset[str]]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of who is where."""
+        return digest({part: sorted(people) for part, people in self.subjects.items()})
+
+    def indices(self, samples: Sequence[Sample], part: str) -> list[int]:
+        """Positions of the samples of a part."""
+        people = self.subjects[part]
+        return [i for i, sample in enumerate(samples) if sample.subject in people]
+
+
+def split_subjects(samples: Sequence[Sample], *, seed: int, calibration_share: float) -> Split:
+    """The dataset's own parts when it has them, else a draw by seed.
+
+    Raises:
+        DeidbenchError: a part would have fewer than two people, or one person two parts.
+    """
+    parts = _own_parts(samples) or _drawn_parts(samples, seed, calibration_share)
+    for part in (CALIBRATION, EVAL):
+        if len(parts.get(part, ())) < SMALLEST_PART:
+            raise DeidbenchError(
+                f"part '{part}' has {len(parts.get(part, ()))} people, but needs "
+                f"{SMALLEST_PART}. Use a dataset with at least 5 people, or raise --limit-subjects."
+            )
+    return Split(seed, parts)
+
+
+def limit_subjects(samples: Sequence[Sample], limit: int | None, *, seed: int) -> list[Sample]:
+    """All samples of a draw of people, the same draw for the same seed."""
+    if limit is None:
+        return list(samples)
+    kept = set(_shuffled({sample.subject for sample in samples}, seed)[:limit])
+    return [sample for sample in samples if sample.subject in kept]
+
+
+def _own_parts(samples: Sequence[Sample]) -> dict[str, frozenset[str]]:
+    people: dict[str, set[str]] = {}
+    home: dict[str, str | None] = {}
+    for sample in samples:
+        if home.setdefault(sample.subject, sample.split) != sample.split:
+            raise DeidbenchError(
+                f"person '{sample.subject}' is in two parts, '{home[sample.subject]}' and "
+                f"'{sample.split}'. Mend the dataset: parts may share nobody."
+            )
+        if sample.split is not None:
+            people.setdefault(sample.split, set()).add(sample.subject)
+    return {part: frozenset(names) for part, names in people.items()}
+
+
+def _drawn_parts(
+    samples: Sequence[Sample], seed: int, calibration_share: float
+) -> dict[str, frozenset[str]]:
+    order = _shuffled({sample.subject for sample in samples}, seed)
+    count = round(len(order) * calibration_share)
+    return {CALIBRATION: frozenset(order[:count]), EVAL: frozenset(order[count:])}
+
+
+def _shuffled(subjects: Iterable[str], seed: int) -> list[str]:
+    """An order by hash: the same on every platform and with every version of every library."""
+    return sorted(subjects, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
