@@ -1,0 +1,60 @@
+"""Photographs of your own: a folder with one folder per subject."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from deidbench.errors import DeidbenchError
+from deidbench.types import Pair, Sample
+
+from ._scan import scan
+
+LAYOUT = "<dir>/<subject>/<image>"
+
+
+class Folder:
+    """Samples of ``folder:<dir>``, laid out as ``<dir>/<subject>/<image>``.
+
+    Images are jpg, jpeg, png, bmp, webp, tif and tiff files, in capitals or not. No pair list:
+    the harness compares all of them.
+
+    Raises:
+        DeidbenchError: no folder is given; ``samples`` raises when it is not laid out so, has
+            fewer than 2 subjects, or no subject with 2 images.
+    """
+
+    name = "folder"
+    version = 1
+    synthetic = False
+
+    def __init__(self, argument: str | None = None) -> None:
+        if not argument:
+            raise DeidbenchError(f"folder: which one? Write folder:<dir>, laid out as {LAYOUT}.")
+        self.root = Path(argument).expanduser()
+
+    def samples(self) -> Sequence[Sample]:
+        """All samples, sorted by id: ``<subject>/<image>``."""
+        return self._samples
+
+    def pairs(self) -> Sequence[Pair]:
+        """Empty: a folder has no official pair list."""
+        return ()
+
+    @cached_property
+    def _samples(self) -> tuple[Sample, ...]:
+        samples = scan(self.root, LAYOUT)
+        sizes = Counter(sample.subject for sample in samples)
+        if len(sizes) < 2:
+            raise DeidbenchError(
+                f"{self.root} holds one subject, '{samples[0].subject}'. At least 2 are needed to "
+                "compare different people."
+            )
+        if max(sizes.values()) < 2:
+            raise DeidbenchError(
+                f"{self.root} holds {len(sizes)} subjects with one image each. At least one "
+                "subject needs 2 to compare a person with itself."
+            )
+        return samples

@@ -1,0 +1,54 @@
+"""Synthetic people that ship with the package, so that a bare machine can evaluate."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+from deidbench.errors import DeidbenchError
+from deidbench.types import Pair, Sample
+
+TURNED = 15.0  # degrees of yaw
+LABELS = ("gender", "age_band", "ancestry", "expression")
+
+
+class SynthID:
+    """20 rendered people with 6 photographs each, 256 x 256; none of them exists.
+
+    Labels are what was rendered, not what was guessed: gender, age_band, ancestry, expression,
+    and pose ('frontal' up to 15 degrees of yaw, then 'turned'). Numbers from this set rank
+    methods; they are never rates that hold for real people (README.md in its folder).
+
+    Raises:
+        DeidbenchError: an argument is given.
+    """
+
+    name = "synthid"
+    version = 1
+    synthetic = True
+
+    def __init__(self, argument: str | None = None) -> None:
+        if argument is not None:
+            raise DeidbenchError(f"synthid takes no argument, but got '{argument}'. Leave it out.")
+        self.root = Path(str(files(__name__)))
+
+    def samples(self) -> Sequence[Sample]:
+        """All 120 samples, sorted by id: ``id000/00.jpg``."""
+        return self._samples
+
+    def pairs(self) -> Sequence[Pair]:
+        """Empty: all images are compared."""
+        return ()
+
+    @cached_property
+    def _samples(self) -> tuple[Sample, ...]:
+        with (self.root / "samples.csv").open(encoding="utf-8", newline="") as table:
+            return tuple(self._sample(row) for row in csv.DictReader(table))
+
+    def _sample(self, row: Mapping[str, str]) -> Sample:
+        pose = "turned" if abs(float(row["yaw"])) > TURNED else "frontal"
+        labels = {label: row[label] for label in LABELS} | {"pose": pose}
+        return Sample(row["path"], row["subject"], self.root / "images" / row["path"], labels)
