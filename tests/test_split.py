@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deidbench.errors import DeidbenchError
+from deidbench.split import CALIBRATION, EVAL, limit_subjects, split_subjects
+from deidbench.types import Sample
+
+
+def people(count: int, shots: int = 2, split: str | None = None) -> list[Sample]:
+    return [
+        Sample(id=f"p{i:03}/{k}", subject=f"p{i:03}", path=Path("x"), split=split)
+        for i in range(count)
+        for k in range(shots)
+    ]
+
+
+@given(count=st.integers(5, 60), seed=st.integers(0, 1000))
+def test_parts_share_nobody_and_lose_nobody(count: int, seed: int) -> None:
+    split = split_subjects(people(count), seed=seed, calibration_share=0.4)
+    calibration, held = split.subjects[CALIBRATION], split.subjects[EVAL]
+    assert not calibration & held
+    assert len(calibration | held) == count
+    assert abs(len(calibration) - 0.4 * count) <= 0.5
+
+
+def test_a_seed_fixes_the_parts_whatever_the_order_of_the_samples() -> None:
+    samples = people(20)
+    one = split_subjects(samples, seed=3, calibration_share=0.4)
+    other = split_subjects(samples[::-1], seed=3, calibration_share=0.4)
+    assert one.sha256 == other.sha256
+    assert one.sha256 != split_subjects(samples, seed=4, calibration_share=0.4).sha256
+
+
+def test_the_split_never_changes_between_versions() -> None:
+    """Published numbers depend on it: a change needs a new protocol version."""
+    split = split_subjects(people(6), seed=0, calibration_share=0.4)
+    assert sorted(split.subjects[CALIBRATION]) == ["p000", "p004"]
+
+
+def test_a_dataset_may_bring_its_own_parts() -> None:
+    samples = people(3, split=CALIBRATION) + [
+        Sample(id=f"q{i}/0", subject=f"q{i}", path=Path("x"), split=EVAL) for i in range(4)
+    ]
+    split = split_subjects(samples, seed=0, calibration_share=0.4)
+    assert split.subjects[EVAL] == {"q0", "q1", "q2", "q3"}
+
+
+def test_one_person_in_two_parts_is_refused() -> None:
+    samples = [
+        Sample(id="a/0", subject="a", path=Path("x"), split=CALIBRATION),
+        Sample(id="a/1", subject="a", path=Path("x"), split=EVAL),
+    ]
+    with pytest.raises(DeidbenchError, match="'a' is in two parts"):
+        split_subjects(samples, seed=0, calibration_share=0.4)
+
+
+def test_too_few_people_are_refused_with_what_to_do() -> None:
+    with pytest.raises(DeidbenchError, match="at least 5 people"):
+        split_subjects(people(3), seed=0, calibration_share=0.4)
+
+
+def test_a_limit_keeps_all_images_of_the_people_it_keeps() -> None:
+    kept = limit_subjects(people(10, shots=3), 4, seed=1)
+    assert len({sample.subject for sample in kept}) == 4
+    assert len(kept) == 12
+    assert kept == limit_subjects(people(10, shots=3), 4, seed=1)
+    assert kept != limit_subjects(people(10, shots=3), 4, seed=2)
