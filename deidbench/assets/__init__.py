@@ -1,0 +1,27 @@
+"""Files that live outside the package, weights mostly: found, downloaded, checked by hash.
+
+Nothing else in deidbench downloads. Environment: DEIDBENCH_HOME moves the cache,
+DEIDBENCH_MIRROR names a folder that is searched first, DEIDBENCH_OFFLINE=1 forbids the network.
+"""
+
+from __future__ import annotations
+
+from .download import sha256_of
+from .registry import Asset, Source, registry
+from .store import AssetStatus, fetch, fetch_asset, find, home, status, verify
+from .unpickle import load_numpy_pickle
+
+__all__ = [
+    "Asset",
+    "AssetStatus",
+    "Source",
+    "fetch",
+    "fetch_asset",
+    "find",
+    "home",
+    "load_numpy_pickle",
+    "registry",
+    "sha256_of",
+    "status",
+    "verify",
+]

