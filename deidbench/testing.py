@@ -56,7 +56,10 @@ def check_recognizer(recognizer: Recognizer, *, device: str = "cpu") -> None:
 
 
 def check_image_metric(metric: ImageMetric) -> None:
-    """Raise ``BrokenPromiseError`` unless an image metric keeps the contract."""
+    """Raise ``BrokenPromiseError`` unless an image metric keeps the contract of ``ImageMetric``.
+
+    Values are finite, but for identical images, whose best value may be +inf (PSNR).
+    """
     generator = torch.Generator().manual_seed(0)
     original = torch.rand(2, 3, 64, 64, generator=generator)
     noisy = (original + 0.2 * torch.rand(2, 3, 64, 64, generator=generator)).clamp(0, 1)
@@ -64,6 +67,8 @@ def check_image_metric(metric: ImageMetric) -> None:
     _require(values.shape == (2,), "one value an image, (2,)", tuple(values.shape))
     _require(values.dtype == torch.float32, "float32", values.dtype)
     _require(bool(torch.isfinite(values).all()), "finite values", values.tolist())
+    endless = torch.isinf(same) & (same > 0) & metric.higher_is_better
+    _require(bool((torch.isfinite(same) | endless).all()), "a best value", same.tolist())
     best = same >= values if metric.higher_is_better else same <= values
     _require(bool(best.all()), "an image most like itself", (same.tolist(), values.tolist()))
 
