@@ -1,4 +1,4 @@
-"""Finds the face in each photograph and warps it to a face chip. A miss is recorded, not dropped."""
+"""Finds the face in each photograph and warps it to a face chip. A miss is a recorded row."""
 
 from __future__ import annotations
 

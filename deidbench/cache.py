@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from .errors import DeidbenchError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    Arrays = dict[str, NDArray[np.generic]]
+    Arrays = dict[str, NDArray[Any]]
 
 
 def digest(*parts: Any) -> str:

@@ -77,11 +77,11 @@ def _names(kind: plugins.Kind) -> Callable[..., list[click.shell_completion.Comp
               help="What to measure; see 'deidbench list methods'.")  # fmt: skip
 @click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
 @click.option("--dataset", default="synthid", show_default=True, shell_complete=_names("datasets"),
-              help="NAME or NAME:ARGUMENT, such as folder:DIR (subject/image) or lfw:DIR.")  # fmt: skip
+              help="NAME or NAME:ARGUMENT: folder:DIR (subject/image), lfw:DIR.")  # fmt: skip
 @click.option("--recognizers", callback=_split_names, shell_complete=_names("recognizers"),
               help="Attackers' eyes, by comma; default: all whose weights can be had.")  # fmt: skip
 @click.option("--pairs", type=click.Choice(["cross", "official"]), default="cross",
-              show_default=True, help="All cross-image pairs, or the dataset's own list.")  # fmt: skip
+              show_default=True, help="All cross-image pairs or the dataset's list.")  # fmt: skip
 @click.option("--aligned", is_flag=True, help="The images are face chips: do not warp them.")
 @click.option("--chip-size", type=int, default=160, show_default=True, help="Side, in pixels.")
 @click.option("--limit-subjects", type=int, help="Only this many people, drawn by --seed.")
@@ -91,7 +91,7 @@ def _names(kind: plugins.Kind) -> Callable[..., list[click.shell_completion.Comp
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="New run folder; default: runs/ID.")
 @click.option("--show-faces", is_flag=True,
-              help="Keep faces of real people in the run and its report, before and after.")  # fmt: skip
+              help="Keep faces of real people in the run and its report.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The whole record on stdout, nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @_examples(

@@ -139,10 +139,11 @@ def mean_row(
         return MetricRow(metric=name, value=None, note=why, n=0, **fields)
     values, owner = values[finite].astype(np.float64), owner[finite]
     size = weights.shape[1]
-    draws = statistics.ratio_bootstrap(
-        np.bincount(owner, values, size), np.bincount(owner, minlength=size), weights
+    sums, counts = (
+        np.bincount(owner, terms, size).astype(np.float64)
+        for terms in (values, np.ones_like(values))
     )
-    low, high = statistics.interval(draws)
+    low, high = statistics.interval(statistics.ratio_bootstrap(sums, counts, weights))
     return MetricRow(
         metric=name, value=float(values.mean()), low=low, high=high, n=len(values), note=note,
         **fields,
@@ -219,8 +220,8 @@ def _ratio_interval(
     terms: tuple[BoolArray, BoolArray], owner: IntArray, ruler: Ruler
 ) -> tuple[float, float]:
     size = ruler.weights.shape[1]
-    sums = [np.bincount(owner, term, size) for term in terms]
-    return statistics.interval(statistics.ratio_bootstrap(*sums, ruler.weights))
+    part, whole = (np.bincount(owner, term, size).astype(np.float64) for term in terms)
+    return statistics.interval(statistics.ratio_bootstrap(part, whole, ruler.weights))
 
 
 def _template(attack: Attack, same: BoolArray) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import DeidbenchError
 from .types import Pair, Sample
@@ -22,8 +23,8 @@ class PairList:
     """P comparisons by sample index. Which side is treated is the threat's business."""
 
     kind: Literal["cross", "same", "official"]
-    reference: IntArray
-    probe: IntArray
+    reference: NDArray[np.int32]
+    probe: NDArray[np.int32]
     same: BoolArray
     """Whether both sides show one person, (P,)."""
     fold: IntArray
@@ -92,11 +93,15 @@ def score(enrolled: FloatArray, probe: FloatArray, pairs: PairList, similarity: 
 
 def _unit(embeddings: FloatArray) -> FloatArray:
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.maximum(norms, 1e-12)
+    unit: FloatArray = embeddings / np.maximum(norms, 1e-12)
+    return unit
 
 
 def _pair_list(
-    kind: Literal["cross", "same"], reference: IntArray, probe: IntArray, subjects: IntArray
+    kind: Literal["cross", "same"],
+    reference: NDArray[np.int32],
+    probe: NDArray[np.int32],
+    subjects: IntArray,
 ) -> PairList:
     same = subjects[reference] == subjects[probe]
     return PairList(kind, reference, probe, same, np.zeros(len(reference), np.int32))

@@ -153,7 +153,7 @@ class Stages:
         chips = self.treated_chips(batch)["chips"].transpose(0, 2, 3, 1)
         landmarks = self._aligner.detect(list(chips))
         landmarks[~self.chips(batch)["found"]] = np.nan
-        return {"landmarks": landmarks, "found": np.isfinite(landmarks).all((1, 2))}
+        return {"landmarks": landmarks, "found": np.isfinite(landmarks[:, 0, 0])}
 
     @torch.inference_mode()
     def _embed(self, batch: Batch, recognizer: Recognizer, side: Side) -> Arrays:
