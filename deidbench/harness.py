@@ -20,6 +20,7 @@ from .cache import digest
 from .config import FARS, PROTOCOL, RunConfig, split_argument
 from .measure import (
     Attack,
+    Before,
     attack_rows,
     curve,
     fix_thresholds,
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     from .types import BoolArray, FloatArray
 
 N_EXAMPLES = 8
+VIEWS: dict[Side, tuple[View, ...]] = {
+    "treated": ("landmarks",),
+    "detected": ("system", "conditional"),
+}
+"""How each embedded side is looked at; thresholds carry the name of the first view."""
 NOT_IN_PROTOCOL = {
     "attackers who adapt (T3 to T6, P)": f"not part of protocol {PROTOCOL}; a method that holds "
     "against T0 to T2 alone must not be called safe",
@@ -113,30 +119,41 @@ def process(job: Job) -> Faces:
 def _attack(job: Job, recognizer: Recognizer, faces: Faces, findings: Findings) -> None:
     """All threats that one recognizer may carry out."""
     sides = faces.embeddings[recognizer.name]
-    thresholds = _thresholds(job, recognizer, sides["clean"])
-    findings.thresholds += thresholds
-    clean = score(sides["clean"], sides["clean"], job.cross, recognizer.similarity)
+    before = _untreated(job, recognizer, sides["clean"])
     for threat in job.threats:
         if not threat.applies(recognizer.name, job.method.trained_against):
             continue
-        for attack in _attacks(job, recognizer, threat, sides, clean):
-            findings.rows += attack_rows(attack, job.ruler, thresholds)
-            findings.rows += paired_rows(attack, job.ruler, thresholds)
+        for attack in _attacks(job, recognizer, threat, sides, before):
+            findings.rows += attack_rows(attack, job.ruler)
+            findings.rows += paired_rows(attack, job.ruler)
             findings.rows += fold_accuracy_rows(attack)
             if attack.view != "conditional":  # its scores are those of the system view
                 findings.blocks.append(_block(job, attack))
+                findings.thresholds += attack.thresholds if attack.pairs is job.cross else ()
             drawn = curve(attack) if attack.view == "landmarks" else None
             findings.curves += [drawn] if drawn else []
 
 
+def _untreated(job: Job, recognizer: Recognizer, clean: FloatArray) -> Before:
+    """The comparisons of clean faces, and the thresholds that clean pairs give."""
+    scores = score(clean, clean, job.cross, recognizer.similarity)
+    thresholds = _thresholds(job, recognizer, (clean, clean), "T0", "landmarks")
+    return Before(scores, thresholds)
+
+
 def _thresholds(
-    job: Job, recognizer: Recognizer, clean: FloatArray
+    job: Job,
+    recognizer: Recognizer,
+    sides: tuple[FloatArray, FloatArray],
+    threat: str,
+    view: View,
 ) -> list[schema.ThresholdRecord]:
+    """Thresholds on the CALIBRATION pairs; none for an official list, which has no such people."""
     if job.calibration is None:
         return []
-    scores = score(clean, clean, job.calibration, recognizer.similarity)
+    scores = score(*sides, job.calibration, recognizer.similarity)
     impostor = scores[~job.calibration.same & ~np.isnan(scores)]
-    return fix_thresholds(recognizer.name, impostor, FARS)
+    return fix_thresholds(impostor, FARS, threat=threat, recognizer=recognizer.name, view=view)
 
 
 def _attacks(
@@ -144,25 +161,24 @@ def _attacks(
     recognizer: Recognizer,
     threat: Threat,
     sides: Mapping[Side, FloatArray],
-    clean: FloatArray,
+    before: Before,
 ) -> Iterator[Attack]:
     """A threat in each view, on cross-image (or official) pairs and on same-image pairs."""
     treats = "treated" in (threat.enrolled, threat.probe)
-    views: dict[Side, tuple[View, ...]] = {
-        "treated": ("landmarks",),
-        "detected": ("system", "conditional"),
-    }
-    for side, names in views.items():
-        enrolled, probe = threat.attack(Embeddings(sides["clean"], sides[side]))
-        scores = score(enrolled, probe, job.cross, recognizer.similarity) if treats else clean
-        for view in names:
-            before = clean if treats else None
-            yield Attack(threat.id, recognizer.name, view, job.cross, scores, before)
+    for side, views in VIEWS.items():
+        embeddings = Embeddings(sides["clean"], sides[side])
+        enrolled, probe = threat.attack(embeddings)
+        scores = (
+            score(enrolled, probe, job.cross, recognizer.similarity) if treats else before.scores
+        )
+        thresholds = _thresholds(job, recognizer, threat.calibrate(embeddings), threat.id, views[0])
+        attacks = [(job.cross, scores, before if treats else None)]
         if threat.enrolled != threat.probe:  # the same image on both sides would say nothing
             own = score(enrolled, probe, job.own, recognizer.similarity)
-            same = np.concatenate([own, scores[~job.cross.same]])
-            for view in names:
-                yield Attack(threat.id, recognizer.name, view, job.same, same)
+            attacks.append((job.same, np.concatenate([own, scores[~job.cross.same]]), None))
+        for pairs, found, earlier in attacks:
+            for view in views:
+                yield Attack(threat.id, recognizer.name, view, pairs, found, thresholds, earlier)
 
 
 def _block(job: Job, attack: Attack) -> store.ScoreBlock:
@@ -292,15 +308,15 @@ def _recognizer_record(recognizer: Recognizer) -> schema.RecognizerRecord:
 
 
 def _not_measured(job: Job, findings: Findings) -> list[schema.NotMeasured]:
-    gaps = [
-        (f"{one.recognizer} at FAR {one.far:g}", one.note or "undefined")
+    gaps = {
+        f"{one.recognizer} at FAR {one.far:g}": one.note or "undefined"
         for one in findings.thresholds
-        if one.value is None
-    ]
+        if one.value is None and one.view == "landmarks"
+    }
     if job.calibration is None:
-        gaps.append(("rates at fixed FARs", "an official list has no CALIBRATION people"))
-    gaps += NOT_IN_PROTOCOL.items()
-    return [*job.gaps, *(schema.NotMeasured(what=what, why=why) for what, why in gaps)]
+        gaps["rates at fixed FARs"] = "an official list has no CALIBRATION people"
+    gaps |= NOT_IN_PROTOCOL
+    return [*job.gaps, *(schema.NotMeasured(what=what, why=why) for what, why in gaps.items())]
 
 
 def _machine(device: str) -> schema.Machine:

@@ -26,6 +26,14 @@ Measured = tuple[float, tuple[float, float]]
 
 
 @dataclass(frozen=True)
+class Before:
+    """The same comparisons without treatment, for what it changed."""
+
+    scores: FloatArray
+    thresholds: Sequence[ThresholdRecord]
+
+
+@dataclass(frozen=True)
 class Attack:
     """One recognizer under one threat: the scores of one pair list, seen in one way."""
 
@@ -35,8 +43,8 @@ class Attack:
     pairs: PairList
     scores: FloatArray
     """(P,), NaN where a face was lost."""
-    before: FloatArray | None = None
-    """Clean-clean scores of the same pairs, for what treatment changed."""
+    thresholds: Sequence[ThresholdRecord]
+    before: Before | None = None
 
     @property
     def kept(self) -> BoolArray:
@@ -58,15 +66,13 @@ class Ruler:
 
 
 def fix_thresholds(
-    recognizer: str, impostor: FloatArray, fars: Sequence[float]
+    impostor: FloatArray, fars: Sequence[float], **fields: Any
 ) -> list[ThresholdRecord]:
-    """Thresholds from clean CALIBRATION impostors; the reason where there are too few."""
-    return [_threshold(recognizer, impostor, far) for far in fars]
+    """Thresholds from CALIBRATION impostors (I,); the reason where there are too few."""
+    return [_threshold(impostor, far, **fields) for far in fars]
 
 
-def attack_rows(
-    attack: Attack, ruler: Ruler, thresholds: Sequence[ThresholdRecord]
-) -> Iterator[MetricRow]:
+def attack_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
     """All verification rows of one attack; a row that is undefined says why."""
     kept = attack.kept
     if not kept.any():
@@ -77,47 +83,51 @@ def attack_rows(
         return
     same, scores = attack.pairs.same[kept], _failed_as_refused(attack.scores[kept])
     scored = {"genuine": scores[same], "impostor": scores[~same]}
-    counts = _count(attack, ruler, thresholds)
+    counts = _count(attack, ruler)
 
-    def measure(metric: Any, at: float | None) -> Measured:
+    def measure(metric: Any, threshold: ThresholdRecord | None) -> Measured:
+        at = _value_of(threshold)
         value = metric(**scored, threshold=at)
         return value, statistics.interval(metric.from_counts(counts, at))
 
-    yield from _rows("verification", measure, attack, ruler, thresholds)
+    yield from _rows("verification", measure, attack, ruler)
 
 
-def paired_rows(
-    attack: Attack, ruler: Ruler, thresholds: Sequence[ThresholdRecord]
-) -> Iterator[MetricRow]:
+def paired_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
     """Rows of what treatment did to genuine pairs that matched before (dodging PSR)."""
     if attack.before is None:
         return
-    chosen = attack.pairs.same & attack.kept & ~np.isnan(attack.before)
-    paired = {"before": attack.before[chosen], "after": _failed_as_refused(attack.scores[chosen])}
+    before = attack.before
+    chosen = attack.pairs.same & attack.kept & ~np.isnan(before.scores)
+    paired = {"before": before.scores[chosen], "after": _failed_as_refused(attack.scores[chosen])}
     owner = ruler.subjects[attack.pairs.reference[chosen]]
+    threshold_before = {one.far: one for one in before.thresholds}
 
-    def measure(metric: Any, at: float | None) -> Measured:
-        value = metric(**paired, threshold=at)
-        return value, _ratio_interval(metric.terms(**paired, threshold=at), owner, ruler)
+    def measure(metric: Any, threshold: ThresholdRecord) -> Measured:
+        at = {
+            "threshold": _value_of(threshold),
+            "threshold_before": _value_of(threshold_before[threshold.far]),
+        }
+        value = metric(**paired, **at)
+        return value, _ratio_interval(metric.terms(**paired, **at), owner, ruler)
 
-    yield from _rows("paired", measure, attack, ruler, thresholds)
+    yield from _rows("paired", measure, attack, ruler)
 
 
 def _rows(
     kind: str,
-    measure: Callable[[Any, float | None], Measured],
+    measure: Callable[[Any, Any], Measured],
     attack: Attack,
     ruler: Ruler,
-    thresholds: Sequence[ThresholdRecord],
 ) -> Iterator[MetricRow]:
     """One row for each metric of a kind and, where it needs one, each threshold."""
     template = _template(attack, attack.pairs.same[attack.kept])
     for metric in ruler.metrics:
         if metric.kind != kind:
             continue
-        for threshold in thresholds if metric.needs_threshold else [None]:
+        for threshold in attack.thresholds if metric.needs_threshold else [None]:
             try:
-                value, interval = measure(metric, _value_of(threshold))
+                value, interval = measure(metric, threshold)
                 yield _row(template, metric, threshold, value, interval)
             except MetricUndefinedError as error:
                 yield _row(template, metric, threshold, None, None, str(error))
@@ -186,16 +196,13 @@ def _failed_as_refused(scores: FloatArray) -> FloatArray:
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def _threshold(recognizer: str, impostor: FloatArray, far: float) -> ThresholdRecord:
+def _threshold(impostor: FloatArray, far: float, **fields: Any) -> ThresholdRecord:
+    value, note = None, None
     try:
-        found = statistics.threshold_at_far(impostor, far)
+        value = statistics.threshold_at_far(impostor, far).value
     except MetricUndefinedError as error:
-        return ThresholdRecord(
-            recognizer=recognizer, far=far, value=None, n_impostor=len(impostor), note=str(error)
-        )
-    return ThresholdRecord(
-        recognizer=recognizer, far=far, value=found.value, n_impostor=found.n_impostor
-    )
+        note = str(error)
+    return ThresholdRecord(far=far, value=value, n_impostor=len(impostor), note=note, **fields)
 
 
 def _value_of(threshold: ThresholdRecord | None) -> float | None:
@@ -204,7 +211,7 @@ def _value_of(threshold: ThresholdRecord | None) -> float | None:
     return None if threshold is None else threshold.value
 
 
-def _count(attack: Attack, ruler: Ruler, thresholds: Sequence[ThresholdRecord]) -> ScoreCounts:
+def _count(attack: Attack, ruler: Ruler) -> ScoreCounts:
     """Scores counted for the bootstrap, with every defined threshold as an edge."""
     kept = attack.kept
     return statistics.count_scores(
@@ -212,7 +219,7 @@ def _count(attack: Attack, ruler: Ruler, thresholds: Sequence[ThresholdRecord]) 
         ruler.subjects[attack.pairs.reference[kept]],
         ruler.subjects[attack.pairs.probe[kept]],
         ruler.weights,
-        [threshold.value for threshold in thresholds if threshold.value is not None],
+        [one.value for one in attack.thresholds if one.value is not None],
     )
 
 

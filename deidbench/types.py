@@ -180,3 +180,6 @@ class Threat(Protocol):
 
     def attack(self, embeddings: Embeddings) -> tuple[FloatArray, FloatArray]:
         """Enrolled and probe embeddings, (N, D) each, that the pair list is scored with."""
+
+    def calibrate(self, embeddings: Embeddings) -> tuple[FloatArray, FloatArray]:
+        """The same for the CALIBRATION pairs that this attacker fixes his thresholds on."""

@@ -1,0 +1,215 @@
+"""Charts as inline SVG: no font files, no links; colours are CSS variables of the page.
+
+No text of a run enters a chart: runs go by their letter, and names stand in the page around it.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from deidbench.results.schema import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INKS = ("ink", "soft", "line", "T0", "T1", "T1w", "T2", "genuine", "impostor", *(
+    f"run{i}" for i in range(8)
+))  # fmt: skip
+_PLACEHOLDER = {name: f"#0000{160 + i:02x}" for i, name in enumerate(INKS)}
+DASHES: dict[str, Any] = {"T0": (0, (1, 1.6)), "T1": "-", "T1w": (0, (5, 1.5, 1, 1.5)),
+                          "T2": (0, (5, 2))}  # fmt: skip
+MARKERS = "oDs^vPX*"
+MAX_POINTS = 240
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "deidbench", "font.size": 10, "axes.linewidth": 0.8,
+    "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False,
+    "text.color": _PLACEHOLDER["ink"], "axes.edgecolor": _PLACEHOLDER["line"],
+    "axes.labelcolor": _PLACEHOLDER["soft"], "xtick.color": _PLACEHOLDER["line"],
+    "ytick.color": _PLACEHOLDER["line"], "xtick.labelcolor": _PLACEHOLDER["soft"],
+    "ytick.labelcolor": _PLACEHOLDER["soft"], "grid.color": _PLACEHOLDER["line"],
+    "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True, "lines.linewidth": 1.8,
+    "figure.facecolor": "none", "axes.facecolor": "none", "text.parse_math": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve to draw: its colour (one of ``INKS``) and the threat that sets its dashes."""
+
+    curve: Curve
+    ink: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run in the trade-off chart; intervals as (low, high), None where there is none."""
+
+    letter: str
+    ink: str
+    x: float
+    y: float
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+
+
+def roc(lines: Sequence[Line], *, key: str, label: str) -> str:
+    """True accept rate over false match rate (log axis)."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(3.0, 2.6)
+        floor = min((_floor(line.curve) for line in lines), default=1e-3)
+        chance = np.geomspace(floor, 1, 50)
+        axes.plot(chance, chance, color=_PLACEHOLDER["line"], linewidth=1)
+        for line in lines:
+            fmr, tar = _thinned(line.curve, floor)
+            dashes = DASHES.get(line.curve.threat, "-")
+            axes.plot(fmr, tar, color=_PLACEHOLDER[line.ink], linestyle=dashes)
+        axes.set(xscale="log", xlim=(floor, 1), ylim=(-0.02, 1.02))
+        axes.set(xlabel="false match rate (log)", ylabel="genuine pairs accepted")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(_one_in))
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        return _svg(figure, key, label)
+
+
+def histograms(
+    panels: Sequence[tuple[str, Curve]], threshold: float | None, *, key: str, label: str
+) -> str:
+    """Genuine and impostor scores, one panel above the other, on one axis of scores."""
+    with mpl.rc_context(STYLE):
+        height = 0.5 + 1.05 * len(panels)
+        figure = Figure(figsize=(3.0, height))
+        figure.subplots_adjust(0.03, 0.48 / height, 0.97, 1 - 0.25 / height, hspace=0.32)
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
+        low, high = _extent([curve for _, curve in panels])
+        for axes, (title, curve) in zip(grid[:, 0], panels, strict=True):
+            _bars(axes, curve.histogram_edges, curve.impostor_histogram, "impostor")
+            _bars(axes, curve.histogram_edges, curve.genuine_histogram, "genuine")
+            if threshold is not None and low < threshold < high:
+                axes.axvline(threshold, color=_PLACEHOLDER["ink"], linewidth=1, linestyle=":")
+            axes.set(xlim=(low, high), ylim=(0, None))
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.grid(False)
+            axes.set_title(title, loc="left", fontsize=10, color=_PLACEHOLDER["soft"], pad=2)
+        grid[-1, 0].set_xlabel("similarity score")
+        return _svg(figure, key, label)
+
+
+def trade_off(points: Sequence[Point], *, clean: float | None, key: str, label: str) -> str:
+    """Attacker's AUC over image change, a point a run; ``clean`` is that of untreated faces."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(4.4, 2.9)
+        if clean is not None:
+            axes.plot([0], [clean], marker="o", markersize=8, markerfacecolor="none",
+                      color=_PLACEHOLDER["T0"], clip_on=False, zorder=3)  # fmt: skip
+            axes.annotate("untreated", (0, clean), (9, -3.5), textcoords="offset points",
+                          color=_PLACEHOLDER["soft"])  # fmt: skip
+        for i, point in enumerate(points):
+            _draw_point(axes, point, MARKERS[i % len(MARKERS)], named=len(points) > 1)
+        top = max([point.x_range[1] if point.x_range else point.x for point in points], default=0)
+        axes.set(xlim=(0, max(0.1, 1.15 * top)), ylim=(0.46, 1.02))
+        axes.axhline(0.5, color=_PLACEHOLDER["soft"], linewidth=1, linestyle=":")
+        axes.set_xlabel("change of the image (LPIPS, whole face chip)")
+        axes.set_ylabel("attacker's AUC")
+        hint: dict[str, Any] = {
+            "color": _PLACEHOLDER["soft"],
+            "style": "italic",
+            "xycoords": "axes fraction",
+        }
+        axes.annotate("0.5 is guessing; best: low and left", (0.012, 0.09), **hint)
+        return _svg(figure, key, label)
+
+
+def _draw_point(axes: Axes, point: Point, marker: str, *, named: bool) -> None:
+    colour = _PLACEHOLDER[point.ink]
+    for ends, horizontal in ((point.x_range, True), (point.y_range, False)):
+        if ends is not None:
+            x, y = (ends, (point.y,) * 2) if horizontal else ((point.x,) * 2, ends)
+            axes.plot(x, y, color=colour, linewidth=1.4, zorder=2)
+    axes.plot([point.x], [point.y], marker=marker, markersize=8, color=colour, zorder=4)
+    if named:
+        axes.annotate(point.letter, (point.x, point.y), (8, 6), textcoords="offset points",
+                      color=_PLACEHOLDER["ink"], weight="bold")  # fmt: skip
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure, in inches, with margins for the labels of both axes."""
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(0.8 / width, 0.48 / height, 1 - 0.12 / width, 1 - 0.1 / height)
+    return figure, figure.subplots()
+
+
+def _bars(axes: Axes, edges: Sequence[float], counts: Sequence[int], ink: str) -> None:
+    shares = np.asarray(counts, float) / max(sum(counts), 1)
+    colour = _PLACEHOLDER[ink]
+    axes.stairs(shares, edges, fill=True, color=colour, alpha=0.3, linewidth=0)
+    axes.stairs(shares, edges, color=colour, linewidth=1.3)
+
+
+def _extent(curves: Sequence[Curve]) -> tuple[float, float]:
+    """The range of scores that any panel uses, with a small margin."""
+    used = [
+        np.asarray(curve.histogram_edges)[i : i + 2]
+        for curve in curves
+        for i in np.flatnonzero(np.add(curve.genuine_histogram, curve.impostor_histogram))
+    ]
+    if not used:
+        return 0.0, 1.0
+    ends = np.concatenate(used)
+    margin = 0.02 * float(np.ptp(ends))
+    return float(ends.min()) - margin, float(ends.max()) + margin
+
+
+def _floor(curve: Curve) -> float:
+    positive = [rate for rate in curve.fmr if rate > 0]
+    return max(min(positive, default=0.1), 1e-8) if min(positive, default=1) < 1 else 0.1
+
+
+def _thinned(curve: Curve, floor: float) -> tuple[Any, Any]:
+    """At most ``MAX_POINTS`` points, evenly spread on the log axis; ends kept."""
+    order = np.lexsort((curve.tar, curve.fmr))
+    fmr, tar = np.asarray(curve.fmr, float)[order], np.asarray(curve.tar, float)[order]
+    seen = np.flatnonzero(fmr > 0)
+    if len(seen) > MAX_POINTS:
+        targets = np.geomspace(max(fmr[seen[0]], floor), max(fmr[-1], floor), MAX_POINTS)
+        seen = np.unique([seen[0], *np.searchsorted(fmr, targets, "right") - 1, seen[-1]])
+    return fmr[seen], tar[seen]
+
+
+def _one_in(rate: float, _: int) -> str:
+    power = round(-np.log10(rate))
+    units = ("1:1", "1:10", "1:100", "1:1k", "1:10k", "1:100k", "1:1M", "1:10M", "1:100M")
+    return units[power] if 0 <= power < len(units) else ""
+
+
+def _percent(share: float, _: int) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _svg(figure: Figure, key: str, label: str) -> str:
+    """The drawing as an element of an HTML page; its ids begin with ``key``."""
+    buffer = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
+    view = re.search(r'viewBox="[^"]+"', text)
+    head = f'<svg class="chart" role="img" aria-label="{html.escape(label)}"'
+    text = re.sub(r"<svg[^>]*>", f"{head} {view.group() if view else ''}>", text, count=1)
+    text = text.replace("xlink:href", "href")
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
+    for name, colour in _PLACEHOLDER.items():
+        text = text.replace(colour, f"var(--{name})")
+    return re.sub(r"\n\s*", "\n", text)

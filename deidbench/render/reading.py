@@ -1,0 +1,318 @@
+"""What a page asks of run records: the right row, the strongest attacker, plain sentences."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deidbench.errors import DeidbenchError
+from deidbench.results.schema import Curve, MetricRow, PairKind, RunRecord
+
+from . import numbers
+
+LADDER = ("T0", "T1", "T1w", "T2")
+HEADLINE_FAR = 0.01
+ATTACKS = {
+    "T0": "untreated",
+    "T1": "naive",
+    "T1w": "white box: seen in training",
+    "T2": "parrot",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a report: its record, its folder, and the letter that stands for it."""
+
+    record: RunRecord
+    folder: Path | None = None
+    letter: str = "A"
+
+    @property
+    def label(self) -> str:
+        """Method and strength."""
+        method = self.record.method
+        strength = "" if method.strength is None else f" (strength {method.strength:g})"
+        return numbers.plain(f"{method.name}{strength}")
+
+    @property
+    def pairs(self) -> PairKind:
+        """The kind of pairs that its headline rests on: other photos of the same person."""
+        kinds = {row.pairs for row in self.record.rows}
+        return "cross" if "cross" in kinds else "official" if "official" in kinds else "same"
+
+    @property
+    def recognizers(self) -> list[str]:
+        """Those that have rows, in the order of the record."""
+        named = [one.name for one in self.record.recognizers]
+        seen = {row.recognizer for row in self.record.rows}
+        return [name for name in named if name in seen]
+
+    @property
+    def threats(self) -> list[str]:
+        """Those that have rows, the ladder first."""
+        seen = {row.threat for row in self.record.rows if row.threat}
+        return [*(t for t in LADDER if t in seen), *sorted(seen - set(LADDER))]
+
+    def rows(self, **wanted: object) -> Iterator[MetricRow]:
+        """Rows whose fields equal the wanted ones; of the whole set unless a group is named."""
+        wanted = {"group": None, **wanted}
+        for row in self.record.rows:
+            if all(getattr(row, name) == value for name, value in wanted.items()):
+                yield row
+
+    def headline(self, threat: str, recognizer: str, metric: str) -> list[MetricRow]:
+        """Rows of an attack as the headline sees it: landmarks known, other photos."""
+        found = self.rows(
+            threat=threat, recognizer=recognizer, metric=metric, pairs=self.pairs, view="landmarks"
+        )
+        return list(found)
+
+    def success(self, threat: str, recognizer: str, far: float | None) -> MetricRow | None:
+        """What an attacker achieves: the accept rate at a FAR, or the AUC where far is None."""
+        rows = self.headline(threat, recognizer, "auc" if far is None else "tar")
+        return next((row for row in rows if far is None or row.params.get("far") == far), None)
+
+    def ranked(self, threat: str, far: float | None) -> list[MetricRow]:
+        """Defined successes of all recognizers under a threat, worst for the defender first."""
+        rows = [self.success(threat, name, far) for name in self.recognizers]
+        defined = [row for row in rows if row and row.value is not None]
+        return sorted(defined, key=lambda row: (_strength(row), self._by_auc(row)))
+
+    def _by_auc(self, row: MetricRow) -> float:
+        auc = self.success(row.threat or "", row.recognizer or "", None)
+        return _strength(auc) if auc else 0.0
+
+    def curves(self, recognizer: str) -> list[Curve]:
+        """The headline curves of a recognizer, in the order of the ladder."""
+        wanted = (recognizer, self.pairs, "landmarks")
+        found = [c for c in self.record.curves if (c.recognizer, c.pairs, c.view) == wanted]
+        known = [curve for curve in found if curve.threat in LADDER]
+        return sorted(known, key=lambda curve: LADDER.index(curve.threat))
+
+    def anew(self, threat: str, far: float) -> dict[str, float]:
+        """Accept rates by recognizer with thresholds set anew on treated faces."""
+        return {
+            name: max((t for f, t in zip(c.fmr, c.tar, strict=True) if f <= far), default=0.0)
+            for name in self.recognizers
+            for c in self.curves(name)
+            if c.threat == threat
+        }
+
+    def inverted(self) -> list[MetricRow]:
+        """Headline AUCs below 0.5: identity is there, with its sign flipped."""
+        rows = self.rows(metric="auc", pairs=self.pairs, view="landmarks")
+        return [row for row in rows if row.value is not None and row.value < 0.5]
+
+
+def open_runs(records: Sequence[tuple[RunRecord, Path]]) -> list[Run]:
+    """Runs with letters. Raises ``DeidbenchError`` when their numbers must not stand together."""
+    if not records:
+        raise DeidbenchError("there is no run to report; name at least one run folder.")
+    letters = [*string.ascii_uppercase, *map(str, range(27, len(records) + 1))]
+    runs = [Run(record, path, letters[i]) for i, (record, path) in enumerate(records)]
+    check_comparable([run.record for run in runs])
+    return runs
+
+
+def check_comparable(records: Iterable[RunRecord]) -> None:
+    """Raise ``DeidbenchError`` unless protocol and metric versions are one and the same."""
+    protocols: set[str] = set()
+    versions: dict[str, set[int]] = {}
+    for record in records:
+        protocols.add(record.protocol)
+        for row in record.rows:
+            versions.setdefault(row.metric, set()).add(row.version)
+    if len(protocols) > 1:
+        raise DeidbenchError(
+            f"the runs follow different protocols ({_listed(protocols)}) and cannot stand side "
+            "by side; report them apart."
+        )
+    for metric, found in versions.items():
+        if len(found) > 1:
+            raise DeidbenchError(
+                f"metric {numbers.plain(metric)} has versions {_listed(map(str, found))} in these "
+                "rows, which cannot stand side by side; evaluate again with one deidbench."
+            )
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """Why numbers of several runs may not be alike although they can be shown together."""
+    found = []
+    records = [run.record for run in runs]
+    if len({record.dataset.sha256 for record in records}) > 1:
+        found.append("The runs used different faces: compare within a dataset only.")
+    elif len({record.split.sha256 for record in records}) > 1:
+        found.append("The runs split the same faces differently: small differences mean nothing.")
+    weights: dict[str, set[str | None]] = {}
+    for record in records:
+        for one in record.recognizers:
+            if one.status == "run":
+                weights.setdefault(one.name, set()).add(one.weights_sha256)
+    found += [
+        f"Recognizer {numbers.plain(name)} had different weights in these runs."
+        for name, hashes in weights.items()
+        if len(hashes) > 1
+    ]
+    return found
+
+
+def fars(runs: Sequence[Run]) -> list[float]:
+    """All false accept rates of the accept rates, largest first."""
+    values = {
+        row.params["far"]
+        for run in runs
+        for row in run.record.rows
+        if row.metric == "tar" and isinstance(row.params.get("far"), (int, float))
+    }
+    return sorted((float(value) for value in values), reverse=True)
+
+
+def honest_fars(runs: Sequence[Run]) -> list[float]:
+    """Rates with enough impostors for every headline attack, largest first."""
+    refused = set()
+    for run in runs:
+        for row in run.rows(metric="tar", pairs=run.pairs, view="landmarks"):
+            if row.value is None:
+                refused.add(row.params.get("far"))
+    return [far for far in fars(runs) if far not in refused]
+
+
+def headline_far(runs: Sequence[Run]) -> float | None:
+    """0.01 where it is defined, else the smallest honest one; None: speak of AUC instead."""
+    honest = honest_fars(runs)
+    if HEADLINE_FAR in honest:
+        return HEADLINE_FAR
+    return honest[-1] if honest else None
+
+
+def adapted(record: RunRecord) -> bool:
+    """Whether an attacker that adapts to the method was run (T3 and above)."""
+    return any(row.threat not in (None, *LADDER) for row in record.rows)
+
+
+def summary(run: Run, far: float | None) -> list[str]:
+    """The findings as sentences, worst off-the-shelf attacker first."""
+    return [
+        *_naive(run, far),
+        *_parrot(run, far),
+        *_anew(run, far),
+        *_white_box(run, far),
+        *(_flipped(row) for row in run.inverted()),
+        *_unasked(run.record),
+    ]
+
+
+def _naive(run: Run, far: float | None) -> Iterator[str]:
+    ranked = run.ranked("T1", far)
+    if not ranked:
+        yield (
+            "No off-the-shelf recognizer attacked as T1, so nothing is known about an attacker "
+            "whose recognizer the method did not see in training."
+        )
+        return
+    worst, *others = ranked
+    clean = run.success("T0", worst.recognizer or "", far)
+    control = f"; untreated faces: {_short(clean)}" if clean and clean.value is not None else ""
+    yield (
+        f"Against the naive attacker (T1) {_name(worst)} still {_achieves(worst, far)}{control}."
+        f"{_reset(run, worst, far)}"
+    )
+    if others:
+        listed = ", ".join(f"{_name(row)} {_with_range(row)}" for row in others)
+        yield f"The other off-the-shelf recognizers: {listed}."
+
+
+def _parrot(run: Run, far: float | None) -> Iterator[str]:
+    ranked = run.ranked("T2", far)
+    if ranked:
+        yield (
+            "An attacker who treats the gallery with the same method (T2) does best with "
+            f"{_name(ranked[0])}, which {_achieves(ranked[0], far)}."
+        )
+
+
+def _reset(run: Run, row: MetricRow, far: float | None) -> str:
+    """A fixed threshold can fail an attacker whose scores still tell people apart."""
+    rate = run.anew("T1", far).get(row.recognizer or "") if far is not None else None
+    if rate is None or rate <= (row.high or row.value or 0.0):
+        return ""
+    percent = numbers.percent(rate, digits=2)
+    return f" With its threshold set anew on treated faces it accepts {percent}."
+
+
+def _anew(run: Run, far: float | None) -> Iterator[str]:
+    rates = {} if far is None else {threat: run.anew(threat, far) for threat in ("T1",)}
+    told = []
+    for threat, by_name in rates.items():
+        if by_name:
+            name = max(by_name, key=lambda one: by_name[one])
+            rate = numbers.percent(by_name[name], digits=2)
+            told.append(f"{rate} ({threat}, {numbers.plain(name)})")
+    if told:
+        yield (
+            "The thresholds of T1 are fixed on untreated faces. Set anew on treated faces, for "
+            f"the same share of false matches, the best attacker accepts {' and '.join(told)}."
+        )
+
+
+def _white_box(run: Run, far: float | None) -> Iterator[str]:
+    for row in run.ranked("T1w", far):
+        yield (
+            f"{_name(row)}, which the method saw in training (T1w, white box), "
+            f"{_achieves(row, far)}; this says little about other recognizers and is never "
+            "averaged with them."
+        )
+
+
+def _flipped(row: MetricRow) -> str:
+    auc = row.value or 0.0
+    return (
+        f"{_name(row)} under {row.threat} has an AUC of {numbers.number(auc)}, below 0.5: identity "
+        "is still encoded, with its sign flipped, and an attacker who turns the score around "
+        f"reaches {numbers.number(1 - auc)}."
+    )
+
+
+def _unasked(record: RunRecord) -> Iterator[str]:
+    if not adapted(record):
+        yield (
+            "Adapted attackers (T3 and above), who train on the method's output, were not run: "
+            "expect them to do better than these numbers."
+        )
+    if record.dataset.synthetic:
+        yield (
+            f"The faces of {numbers.plain(record.dataset.label)} are synthetic: these numbers "
+            "compare methods and are not rates for real people."
+        )
+
+
+def _achieves(row: MetricRow, far: float | None) -> str:
+    if far is None:
+        return f"reaches an AUC of {_with_range(row)}"
+    return f"accepts {_with_range(row)} of genuine pairs at {numbers.odds(far)}"
+
+
+def _with_range(row: MetricRow) -> str:
+    return f"{_short(row)}{numbers.SPACE}{numbers.interval(row, digits=2)}".rstrip()
+
+
+def _short(row: MetricRow) -> str:
+    if row.value is not None and numbers.is_rate(row):
+        return numbers.percent(row.value, digits=2)
+    return numbers.value(row)
+
+
+def _name(row: MetricRow) -> str:
+    return numbers.plain(row.recognizer or "?")
+
+
+def _strength(row: MetricRow) -> float:
+    value = row.value or 0.0
+    return -max(value, 1 - value) if row.metric == "auc" else -value
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(sorted(numbers.plain(value) for value in values))

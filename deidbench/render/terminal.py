@@ -1,0 +1,130 @@
+"""The findings of a run in a terminal, readable from 60 columns on."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from deidbench.results.schema import MetricRow, RunRecord
+
+from . import numbers, reading
+from .reading import Run
+
+ROOMY = 84
+COLOURS = {"T0": "dim", "T1": "bold", "T1w": "magenta", "T2": "cyan"}
+
+
+def summary_table(record: RunRecord, width: int | None) -> RenderableType:
+    """About ten lines: who still recognises whom, what is left of the images, what is unknown.
+
+    ``width`` in columns (at least 60); None when the terminal does not tell.
+    """
+    run = Run(record)
+    narrow = (width or ROOMY) < ROOMY
+    honest = reading.honest_fars([run])
+    far = honest[-1] if honest else None
+    parts: list[RenderableType] = [_title(run), _attacks(run, far, narrow)]
+    if run.inverted():
+        parts.append(Text("* below 0.5: identity with its sign flipped, still an identity"))
+    parts += [_utility(run), _unknown(record)]
+    return Group(*parts)
+
+
+def _title(run: Run) -> Text:
+    record = run.record
+    kind = "synthetic faces" if record.dataset.synthetic else "real faces"
+    text = Text(run.label, style="bold")
+    label = numbers.plain(record.dataset.label)
+    return text.append(f" on {label} ({kind}), {numbers.plain(record.protocol)}", style="not bold")
+
+
+def _attacks(run: Run, far: float | None, narrow: bool) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0) if narrow else (0, 2, 0, 0))
+    for heading in ("", "recognizer", "AUC", _far_heading(far, narrow), "EER"):
+        table.add_column(heading, no_wrap=True, overflow="crop")
+    for threat in run.threats:
+        for name in run.recognizers:
+            auc = run.success(threat, name, None)
+            if auc is None:
+                continue
+            tar = run.success(threat, name, far) if far is not None else None
+            eer = next(iter(run.headline(threat, name, "eer")), None)
+            short = _shortened(numbers.plain(name), 19 if narrow else 40)
+            cells = (
+                threat,
+                short,
+                _auc(auc, narrow),
+                _rate(tar, narrow),
+                _rate(eer, narrow, interval=False),
+            )
+            table.add_row(*map(Text, cells), style=COLOURS.get(threat, ""))
+    return table
+
+
+def _utility(run: Run) -> Text:
+    parts = []
+    for row in run.rows(threat=None):
+        if row.params.get("region", "chip") != "chip" or row.params.get("images") == "clean":
+            continue
+        batch = f" (batch {row.params['batch']})" if "batch" in row.params else ""
+        parts.append(f"{numbers.title(row.metric)} {numbers.value(row)}{batch}")
+    return Text("utility: " + numbers.plain(", ".join(parts) or "not measured"))
+
+
+def _unknown(record: RunRecord) -> Text:
+    lacking = {(t.far, t.recognizer) for t in record.thresholds if t.value is None}
+    refused = Counter(far for far, _ in sorted(lacking, reverse=True))
+    told = {f"{name} at FAR {far:g}" for far, name in lacking}
+    found = [one.what for one in record.not_measured if one.what not in told]
+    found += [f"FAR {far:g} ({n} recognizer{'s' * (n > 1)})" for far, n in refused.items()]
+    if not any("human" in what for what in found):
+        found.append("human observers")
+    return Text("not measured: " + numbers.plain("; ".join(found)), style="yellow")
+
+
+def _far_heading(far: float | None, narrow: bool) -> str:
+    if far is None:
+        return "TAR"
+    return f"TAR @ {far:g}" if narrow else f"TAR at FAR {far:g}"
+
+
+def _auc(row: MetricRow, narrow: bool) -> str:
+    if row.value is None:
+        return numbers.DASH
+    flag = "*" if row.value < 0.5 else ""
+    if not narrow:
+        return f"{numbers.number(row.value)}{flag} {numbers.interval(row)}".rstrip()
+    if row.low is None or row.high is None:
+        return _bare(row.value, 3) + flag
+    low, high = math.floor(100 * row.low) / 100, math.ceil(100 * row.high) / 100  # outwards
+    return f"{_bare(row.value, 3)}{flag} [{_bare(low, 2)},{_bare(high, 2)}]"
+
+
+def _bare(value: float, places: int) -> str:
+    """.834 or 1.00: no more than four signs, as narrow screens have no room for more."""
+    text = f"{value:.{places}f}"
+    return text.removeprefix("0") if text.startswith("0") else text[: places + 1]
+
+
+def _rate(row: MetricRow | None, narrow: bool, *, interval: bool = True) -> str:
+    if row is None or row.value is None:
+        return numbers.DASH
+    value = numbers.percent(row.value, digits=2 if narrow else 3).replace(numbers.SPACE, "")
+    if narrow and 0 < row.value < 0.001:
+        value = "<0.1%"
+    if not interval:
+        return value
+    ends = numbers.interval(row, digits=2).replace(numbers.SPACE, "" if narrow else " ")
+    return f"{value} {ends}".rstrip()
+
+
+def _shortened(name: str, room: int) -> str:
+    """Cut in the middle: names of a family differ at their ends."""
+    if len(name) <= room:
+        return name
+    tail = room // 2
+    return f"{name[: room - tail - 1]}…{name[-tail:]}"
