@@ -85,6 +85,7 @@ def _names(kind: plugins.Kind) -> Callable[..., list[click.shell_completion.Comp
 @click.option("--aligned", is_flag=True, help="The images are face chips: do not warp them.")
 @click.option("--chip-size", type=int, default=160, show_default=True, help="Side, in pixels.")
 @click.option("--limit-subjects", type=int, help="Only this many people, drawn by --seed.")
+@click.option("--leave-out-trained", is_flag=True, help="Skip people the method was trained on.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--draws", type=int, default=2000, show_default=True, help="Bootstrap draws.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
@@ -138,13 +139,21 @@ def report(runs: tuple[Path, ...], out: Path, show_faces: bool) -> None:
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--schema", is_flag=True, hidden=True)
-@_examples("deidbench validate runs/*")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of run.json instead.")
+@_examples("deidbench validate runs/*", "deidbench validate --schema > run.schema.json")
 def validate(runs: tuple[Path, ...], schema: bool) -> None:
     """Check that RUNS are whole and follow the published format."""
+    from .results.schema import json_schema
     from .results.store import validate as check
 
+    if schema:
+        import json
+
+        click.echo(json.dumps(json_schema(), indent=1))
+        return
+    if not runs:
+        raise DeidbenchError("no run is named. Name some run folders, or use --schema.")
     for folder in runs:
         record = check(folder)
         click.echo(f"{folder}: valid, {len(record.rows)} rows, schema {record.schema_version}")

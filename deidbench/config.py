@@ -28,6 +28,8 @@ class RunConfig:
     seed: int = 0
     draws: int = 2000
     limit_subjects: int | None = None
+    leave_out_trained: bool = False
+    """Leave out the people that the method was trained on, instead of refusing to run."""
     device: str = "auto"
     batch_size: int = 32
     out: Path | None = None

@@ -19,7 +19,7 @@ from .progress import Progress
 from .results.schema import NotMeasured, RecognizerRecord
 from .split import CALIBRATION, EVAL, Split, limit_subjects, split_subjects
 from .stages import Stages
-from .types import Dataset, Method, Recognizer, Sample, Threat
+from .types import Dataset, Method, Recognizer, Sample, Threat, subject_digest
 
 if TYPE_CHECKING:
     from .types import FloatArray, IntArray
@@ -65,7 +65,7 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
     metrics, no_metrics = _load_metrics()
     method = load_method(config.method, config.strength)
     dataset = load_dataset(config.dataset)
-    samples = _samples(dataset, config)
+    samples = refuse_trained(_samples(dataset, config), method, config)
     split = _split(samples, config)
     measured = split.indices(samples, EVAL)
     recognizers, unavailable = load_recognizers(config.recognizers)
@@ -161,10 +161,27 @@ def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
             raise DeidbenchError(
                 f"dataset '{dataset.name}' has no official pair list. Use --pairs cross."
             )
-        if config.limit_subjects is not None:
-            raise DeidbenchError("--limit-subjects would break the official pair list. Drop one.")
+        if config.limit_subjects is not None or config.leave_out_trained:
+            raise DeidbenchError(
+                "--limit-subjects and --leave-out-trained would break the official pair list. "
+                "Use --pairs cross."
+            )
         return [sample for sample in samples if sample.id in listed]
     return limit_subjects(samples, config.limit_subjects, seed=config.seed)
+
+
+def refuse_trained(
+    samples: Sequence[Sample], method: Method, config: RunConfig
+) -> Sequence[Sample]:
+    """A method must not be measured on people that it was trained on."""
+    trained = frozenset(getattr(method, "training_subjects", ()))
+    known = {s.subject for s in samples if subject_digest(s.subject) in trained}
+    if known and not config.leave_out_trained:
+        raise DeidbenchError(
+            f"method '{method.name}' was trained on {len(known)} people of this dataset. "
+            "Use other people, or --leave-out-trained."
+        )
+    return [sample for sample in samples if sample.subject not in known]
 
 
 def _split(samples: Sequence[Sample], config: RunConfig) -> Split:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from .alignment import ALIGNMENT_VERSION, Aligner, to_float, to_uint8
+from .alignment import ALIGNMENT_VERSION, SMALLEST_IN_CHIP, Aligner, to_float, to_uint8
 from .cache import Cache, digest, file_digest
 from .errors import DeidbenchError
 from .geometry import inner_face_box
@@ -151,7 +151,7 @@ class Stages:
 
     def _detect(self, batch: Batch) -> Arrays:
         chips = self.treated_chips(batch)["chips"].transpose(0, 2, 3, 1)
-        landmarks = self._aligner.detect(list(chips))
+        landmarks = self._aligner.detect(list(chips), chips=True)
         landmarks[~self.chips(batch)["found"]] = np.nan
         return {"landmarks": landmarks, "found": np.isfinite(landmarks[:, 0, 0])}
 
@@ -223,7 +223,7 @@ class Stages:
         return digest("treat", self._method_key, self._align_key(batch))
 
     def _detect_key(self, batch: Batch) -> str:
-        return digest("detect", self._treat_key(batch))
+        return digest("detect", SMALLEST_IN_CHIP, self._treat_key(batch))
 
     def _batch_seed(self, batch: Batch) -> int:
         """Differs between batches, so that no two images share their noise by position."""

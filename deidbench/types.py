@@ -8,6 +8,7 @@ larger for faces that are more alike.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,11 @@ class Sample:
     """The part that the dataset itself puts this sample in, when it has fixed splits."""
 
 
+def subject_digest(subject: str) -> str:
+    """12 hex digits that stand for a person: enough to find an overlap without a list of names."""
+    return hashlib.sha256(subject.encode()).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Pair:
     """One comparison of an official pair list, by sample id."""
@@ -68,7 +74,8 @@ class Dataset(Protocol):
 class Method(Protocol):
     """A de-identification method. Built as ``cls()`` or ``cls(strength=...)``.
 
-    May also offer ``fit(faces, subjects)``, called once with faces of METHOD-TRAIN.
+    A learned method may declare ``training_subjects``, a ``subject_digest`` for each person it was
+    trained on: a run that would measure one of them is refused.
     """
 
     name: str

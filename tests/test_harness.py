@@ -17,11 +17,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from deidbench.config import RunConfig
+from deidbench.datasets.synthid import SynthID
 from deidbench.errors import DeidbenchError
 from deidbench.harness import evaluate
 from deidbench.progress import Progress
 from deidbench.results.schema import MetricRow, RunRecord
 from deidbench.results.store import read_images, read_run, read_scores, validate
+from deidbench.setup import refuse_trained
+from deidbench.types import subject_digest
 
 SMALL = {"recognizers": ("sface",), "limit_subjects": 6, "draws": 200, "batch_size": 6}
 TIMED = {"images-per-second"}
@@ -155,8 +158,6 @@ def faces() -> Callable[..., Path]:
     def copy(folder: Path, people: int = 6, shots: int = 3) -> Path:
         from PIL import Image
 
-        from deidbench.datasets.synthid import SynthID
-
         for sample in SynthID(None).samples():
             person, shot = int(sample.subject[-3:]), sample.path.stem
             if person < people and int(shot) < shots:
@@ -207,6 +208,26 @@ def test_a_recognizer_without_weights_is_named_and_the_run_goes_on(
     status = {one.name: one.status for one in record.recognizers}
     assert status == {"sface": "run", "mobilefacenet-ms1m": "unavailable"}
     assert any("mobilefacenet-ms1m" in gap.what for gap in record.not_measured)
+
+
+class Memorising:
+    """A method that was trained on one of the embedded people."""
+
+    name = "memorising"
+    version = 1
+    strength = None
+    trained_against = ()
+    training_subjects = (subject_digest("id000"),)
+
+
+def test_people_of_the_training_are_never_measured() -> None:
+    samples = SynthID(None).samples()
+    with pytest.raises(DeidbenchError, match="1 people of this dataset") as caught:
+        refuse_trained(samples, Memorising(), RunConfig(method="memorising"))
+    assert "--leave-out-trained" in str(caught.value)
+    config = RunConfig(method="memorising", leave_out_trained=True)
+    left = refuse_trained(samples, Memorising(), config)
+    assert {s.subject for s in samples} - {s.subject for s in left} == {"id000"}
 
 
 STAGES = ("align", "treat", "detect", "embed", "compare", "writing")

@@ -1,7 +1,8 @@
 """The script that a user would write without deidbench: one image, one library call at a time.
 
-Prints the numbers that ``deidbench evaluate --method gaussian-blur`` finds for T0, T1 and T2 in the
-landmarks view and for LPIPS and SSIM, as JSON. Usage: script.py FOLDER PERSON,PERSON,...
+Prints the AUCs that ``deidbench evaluate --method gaussian-blur`` finds for T0, T1 and T2, by the
+clean landmarks and by those found anew, and LPIPS and SSIM, as JSON.
+Usage: script.py FOLDER PERSON,PERSON,...
 All faces are treated and embedded, those of the named people are compared.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import dlib
@@ -37,33 +39,61 @@ def crop(image: np.ndarray, points: np.ndarray, template: np.ndarray, size: int)
     return (moved.clip(0, 1) * 255).round().astype(np.uint8)
 
 
+def nearest_face(detector: MTCNN, image: np.ndarray) -> np.ndarray | None:
+    """Landmarks (5, 2) of the face nearest the centre, None without a face."""
+    boxes, _, landmarks = detector.detect(Image.fromarray(image), landmarks=True)
+    if boxes is None:
+        return None
+    centre = np.array(image.shape[1::-1]) / 2
+    nearest = np.argmin((((boxes[:, :2] + boxes[:, 2:]) / 2 - centre) ** 2).sum(1))
+    return np.asarray(landmarks[nearest], np.float64)
+
+
+class Eyes:
+    """dlib and SFace, one face at a time."""
+
+    def __init__(self) -> None:
+        self.dlib = dlib.face_recognition_model_v1(str(assets.fetch("dlib-resnet29")))
+        self.sface = onnxruntime.InferenceSession(str(assets.fetch("sface-int8")))
+
+    def embed(self, chip: np.ndarray, points: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Embeddings of a chip with its landmarks; NaN without."""
+        if points is None:
+            return dict.fromkeys(("dlib", "sface"), np.full(128, np.nan))
+        face = crop(chip, points, geometry.ARC112.numpy(), 112).astype(np.float32)
+        feed = {"data": face.transpose(2, 0, 1)[None]}
+        return {
+            "dlib": np.array(
+                self.dlib.compute_face_descriptor(crop(chip, points, Dlib.template.numpy(), 150))
+            ),
+            "sface": self.sface.run(None, feed)[0][0],
+        }
+
+
 def main(folder: Path, people: list[str]) -> None:
     """Treat and embed every image below a folder of subject/image; compare those of some people."""
-    detector = MTCNN(keep_all=True, post_process=False).eval()
-    network = dlib.face_recognition_model_v1(str(assets.fetch("dlib-resnet29")))
-    session = onnxruntime.InferenceSession(str(assets.fetch("sface-int8")))
-    lpips = LPIPS()
-    subjects, values = [], {"lpips": [], "ssim": []}
-    embeddings: dict[str, list[np.ndarray]] = {
-        f"{name}-{side}": [] for name in ("dlib", "sface") for side in ("clean", "treated")
-    }
+    detector, eyes, lpips = MTCNN(keep_all=True, post_process=False).eval(), Eyes(), LPIPS()
     template = geometry.chip_template(CHIP).numpy()
+    subjects: list[str] = []
+    values: dict[str, list[float]] = {"lpips": [], "ssim": []}
+    embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
     for path in sorted(folder.glob("*/*")):
         image = np.asarray(Image.open(path).convert("RGB"))
-        boxes, _, landmarks = detector.detect(Image.fromarray(image), landmarks=True)
-        centre = np.array(image.shape[1::-1]) / 2
-        nearest = np.argmin((((boxes[:, :2] + boxes[:, 2:]) / 2 - centre) ** 2).sum(1))
-        clean = crop(image, landmarks[nearest], template, CHIP)
-        points = SimilarityTransform.from_estimate(landmarks[nearest], template)(landmarks[nearest])
+        found = nearest_face(detector, image)
+        assert found is not None, path
+        clean = crop(image, found, template, CHIP)
+        points = SimilarityTransform.from_estimate(found, template)(found)
         blurred = gaussian_filter(clean / 255.0, (SIGMA, SIGMA, 0), mode="reflect")
         treated = (blurred.clip(0, 1) * 255).round().astype(np.uint8)
         subjects.append(path.parent.name)
-        for side, chip in {"clean": clean, "treated": treated}.items():
-            face = crop(chip, points, Dlib.template.numpy(), 150)
-            embeddings[f"dlib-{side}"].append(np.array(network.compute_face_descriptor(face)))
-            face = crop(chip, points, geometry.ARC112.numpy(), 112).astype(np.float32)
-            feed = {"data": face.transpose(2, 0, 1)[None]}
-            embeddings[f"sface-{side}"].append(session.run(None, feed)[0][0])
+        sides = {
+            "clean": (clean, points),
+            "treated": (treated, points),
+            "detected": (treated, nearest_face(detector, treated)),
+        }
+        for side, (chip, landmarks) in sides.items():
+            for name, embedding in eyes.embed(chip, landmarks).items():
+                embeddings[f"{name}-{side}"].append(embedding)
         a, b = (
             torch.from_numpy(chip.transpose(2, 0, 1)[None]).float() / 255
             for chip in (clean, treated)
@@ -74,9 +104,9 @@ def main(folder: Path, people: list[str]) -> None:
         )
     chosen = np.isin(subjects, people)
     kept = {name: np.array(rows)[chosen] for name, rows in embeddings.items()}
-    found = numbers(np.array(subjects)[chosen], kept)
+    auc = numbers(np.array(subjects)[chosen], kept)
     means = {name: float(np.array(column)[chosen].mean()) for name, column in values.items()}
-    print(json.dumps({**found, **means}))
+    print(json.dumps({**auc, **means}))
 
 
 def numbers(subjects: np.ndarray, embeddings: dict[str, np.ndarray]) -> dict[str, float]:
@@ -84,7 +114,13 @@ def numbers(subjects: np.ndarray, embeddings: dict[str, np.ndarray]) -> dict[str
     found = {}
     first, second = np.triu_indices(len(subjects), 1)
     same = subjects[first] == subjects[second]
-    sides = {"T0": ("clean", "clean"), "T1": ("clean", "treated"), "T2": ("treated", "treated")}
+    sides = {
+        "T0 landmarks": ("clean", "clean"),
+        "T1 landmarks": ("clean", "treated"),
+        "T2 landmarks": ("treated", "treated"),
+        "T1 conditional": ("clean", "detected"),
+        "T2 conditional": ("detected", "detected"),
+    }
     for name in ("dlib", "sface"):
         for threat, (enrolled, probe) in sides.items():
             a = embeddings[f"{name}-{enrolled}"][first]
@@ -94,7 +130,8 @@ def numbers(subjects: np.ndarray, embeddings: dict[str, np.ndarray]) -> dict[str
             else:
                 norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
                 scores = (a * b).sum(1) / norms
-            found[f"{threat} {name}"] = float(roc_auc_score(same, scores))
+            made = ~np.isnan(scores)
+            found[f"{threat} {name}"] = float(roc_auc_score(same[made], scores[made]))
     return found
 
 
