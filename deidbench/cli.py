@@ -30,7 +30,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point: expected failures are one line and exit code 2."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="deidbench", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
@@ -61,13 +61,13 @@ def _split_names(_: click.Context, __: click.Parameter, value: str | None) -> tu
     return tuple(name.strip() for name in (value or "").split(",") if name.strip())
 
 
-def _names(kind: plugins.Kind) -> Callable[..., list[click.shell_completion.CompletionItem]]:
+def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
     """Shell completion of the installed names of a kind."""
 
-    def complete(_: Any, __: Any, typed: str) -> list[click.shell_completion.CompletionItem]:
+    def complete(_: Any, __: Any, typed: str) -> list[str]:
         done, comma, last = typed.rpartition(",")
         found = [name for name in plugins.names(kind) if name.startswith(last)]
-        return [click.shell_completion.CompletionItem(f"{done}{comma}{name}") for name in found]
+        return [f"{done}{comma}{name}" for name in found]
 
     return complete
 
@@ -262,7 +262,9 @@ def train(config: Path, data: Path | None, out: Path, device: str, **options: An
 @_examples('eval "$(deidbench completion bash)"')
 def completion(shell: str) -> None:
     """Print the completion script of a SHELL."""
-    kind = click.shell_completion.get_completion_class(shell)
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
     if kind is None:
         raise DeidbenchError(f"no completion for '{shell}'. Use bash, zsh or fish.")
     click.echo(kind(cli, {}, "deidbench", "_DEIDBENCH_COMPLETE").source())

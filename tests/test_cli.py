@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,21 @@ def test_an_asset_that_cannot_be_fetched_offline_says_what_to_do(
 ) -> None:
     line = refused(deidbench("assets", "fetch", "mobilefacenet-ms1m"))
     assert "DEIDBENCH_OFFLINE" in line
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deidbench", "evaluate", "--method", "pixelate", "--recognizers",
+         "sface", "--batch-size", "4", "--out", "run"],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not list((home / "cache" / "align").rglob("*.safetensors")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, news = process.communicate(timeout=120)
+    assert process.returncode == 130, news
+    assert "Run the same command again to go on" in news
+    assert "Traceback" not in news
+    assert printed == ""
+    assert not (tmp_path / "run").exists()
