@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     Image = NDArray[np.uint8]  # (H, W, 3), RGB
 
-ALIGNMENT_VERSION = 1
 SMALLEST_FACE = 20  # pixels, in a photograph
 SMALLEST_IN_CHIP = 0.25  # of the side: a chip is full of its face, so small ones need no search
 
@@ -76,6 +75,8 @@ class Aligner:
         self._detector.min_face_size = smallest
         landmarks = np.full((len(images), 5, 2), np.nan, np.float32)
         for indices in _by_shape(images):
+            if min(images[indices[0]].shape[:2]) < smallest:
+                continue  # no such face fits in, and the detector fails on so few pixels
             stack = np.stack([images[i] for i in indices])
             with torch.inference_mode():
                 boxes, _, points = self._detector.detect(stack, landmarks=True)

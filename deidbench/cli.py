@@ -40,10 +40,13 @@ def main() -> None:
         click.echo(f"deidbench: {error}", err=True)
         sys.exit(EXIT_ERROR)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ndeidbench: interrupted. Run the same command again to go on.", err=True)
+        click.echo("\ndeidbench: interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe left: nobody wants the rest
+    except OSError as error:
+        click.echo(f"deidbench: {error}. Check the path, its permissions and free space.", err=True)
+        sys.exit(EXIT_ERROR)
 
 
 def _examples(*lines: str) -> Callable[[F], F]:
@@ -76,6 +79,8 @@ def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
 @click.option("--method", required=True, shell_complete=_names("methods"),
               help="What to measure; see 'deidbench list methods'.")  # fmt: skip
 @click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
+@click.option("--weights", type=click.Path(path_type=Path),
+              help="Weights of your own training, for a method that takes them.")  # fmt: skip
 @click.option("--dataset", default="synthid", show_default=True, shell_complete=_names("datasets"),
               help="NAME or NAME:ARGUMENT: folder:DIR (subject/image), lfw:DIR.")  # fmt: skip
 @click.option("--recognizers", callback=_split_names, shell_complete=_names("recognizers"),
@@ -110,11 +115,14 @@ def evaluate(as_json: bool, quiet: bool, **options: Any) -> None:
 
     config = RunConfig(**options)
     _refuse_unknown(config)
-    if config.out is not None and config.out.exists():
-        raise DeidbenchError(f"{config.out} exists; runs are never overwritten. Name another one.")
+    _refuse_unwritable(config.out or Path("runs") / "new")
     from .harness import evaluate as run
 
-    folder, record = run(config, Progress(quiet=quiet))
+    try:
+        folder, record = run(config, Progress(quiet=quiet))
+    except KeyboardInterrupt:
+        click.echo("\nWhat is done is kept. Run the same command again to go on.", err=True)
+        raise
     page = _write_report([folder], folder / "report", show_faces=config.show_faces)
     if as_json:
         click.echo(record.model_dump_json(indent=1))
@@ -203,8 +211,8 @@ def assets_list(as_json: bool) -> None:
         click.echo(json.dumps(entries, indent=1))
         return
     for entry in entries:
-        state = entry["problem"] or ("here" if entry["present"] else "not here")
-        click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']:<14}{entry['description']}")
+        state = "damaged" if entry["problem"] else "here" if entry["present"] else "not here"
+        click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']}\n  {entry['description']}")
 
 
 @assets.command("fetch")
@@ -278,6 +286,17 @@ def _refuse_unknown(config: RunConfig) -> None:
     wanted += [("recognizers", name) for name in config.recognizers]
     for kind, name in wanted:
         plugins.require(cast("plugins.Kind", kind), name)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Find out before the work, not after it, that a run cannot be written."""
+    import os
+
+    if folder.exists():
+        raise DeidbenchError(f"{folder} exists; runs are never overwritten. Name another one.")
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise DeidbenchError(f"cannot write a run to {folder}: {there} refuses. Choose --out.")
 
 
 def _describe(kind: plugins.Kind, name: str, verbose: bool) -> dict[str, Any]:

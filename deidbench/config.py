@@ -19,6 +19,8 @@ class RunConfig:
 
     method: str
     strength: float | None = None
+    weights: Path | None = None
+    """Another file of weights for a method that takes one."""
     dataset: str = "synthid"
     recognizers: tuple[str, ...] = ()
     """By name; empty means all that are installed and whose weights can be had."""
@@ -40,7 +42,7 @@ class RunConfig:
         _between("--chip-size", self.chip_size, 112, 512)
         _between("--batch-size", self.batch_size, 1, 4096)
         _between("--draws", self.draws, 100, 100_000)
-        _between("--limit-subjects", self.limit_subjects, 2, None)
+        _between("--limit-subjects", self.limit_subjects, 4, None)
         _between("--seed", self.seed, 0, 2**31 - 1)
         if self.chip_size % 8:
             raise DeidbenchError(f"--chip-size must be a multiple of 8, got {self.chip_size}.")

@@ -247,6 +247,7 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
         method=schema.MethodRecord(
             name=job.method.name, version=job.method.version, strength=job.method.strength,
             trained_against=list(job.method.trained_against),
+            trained_on_metrics=list(getattr(job.method, "trained_on_metrics", ())),
             weights_sha256=getattr(job.method, "weights_sha256", None),
         ),
         recognizers=[_recognizer_record(one) for one in job.recognizers] + list(job.unavailable),
@@ -270,6 +271,7 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
 def _settings(config: RunConfig) -> dict[str, object]:
     """The configuration without paths of this machine."""
     settings = {**asdict(config), "dataset": _label(config.dataset)}
+    settings["weights"] = config.weights and config.weights.name
     del settings["out"]
     return settings
 
@@ -286,7 +288,7 @@ def _dataset_record(job: Job) -> schema.DatasetRecord:
         name=job.dataset.name, version=job.dataset.version, label=_label(job.config.dataset),
         synthetic=job.dataset.synthetic, n_samples=len(job.samples),
         n_subjects=len({sample.subject for sample in job.samples}),
-        sha256=digest(listing, [batch.key for batch in job.stages.batches]),
+        sha256=digest(listing, [file for batch in job.stages.batches for file in batch.files]),
     )  # fmt: skip
 
 
@@ -342,7 +344,7 @@ def _image_table(job: Job, faces: Faces) -> pd.DataFrame:
     columns: dict[str, object] = {
         "id": [sample.id for sample in job.samples],
         "subject": [sample.subject for sample in job.samples],
-        "part": [part[sample.subject] for sample in job.samples],
+        "part": [part.get(sample.subject) for sample in job.samples],
         "found": faces.found,
         "found_treated": faces.redetected,
     }
@@ -362,12 +364,12 @@ def _examples(job: Job, faces: Faces) -> list[store.Example]:
     first = {job.samples[i].subject: int(i) for i in job.measured[::-1] if faces.found[i]}
     chosen = sorted(first.values())
     chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, N_EXAMPLES).astype(int)]
-    return [_example(job, index) for index in dict.fromkeys(chosen)]
+    return [_example(job, number, i) for number, i in enumerate(dict.fromkeys(chosen))]
 
 
-def _example(job: Job, index: int) -> store.Example:
+def _example(job: Job, number: int, index: int) -> store.Example:
     batch, row = divmod(index, job.config.batch_size)
     before = job.stages.chips(job.stages.batches[batch])["chips"][row]
     after = job.stages.treated_chips(job.stages.batches[batch])["chips"][row]
-    name = schema.example_name(job.samples[index].id)
+    name = schema.example_name(f"{number:02d}-{Path(job.samples[index].id).with_suffix('')}")
     return store.Example(name, before.transpose(1, 2, 0), after.transpose(1, 2, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +17,23 @@ from .types import View
 if TYPE_CHECKING:
     from .types import BoolArray, FloatArray, IntArray, ScoreCounts
 
+T_NINE_DEGREES = 2.262  # 97.5 % quantile of Student's t: ten folds
 SYSTEM_NAMES = {"fmr": "far", "fnmr": "frr"}  # ISO/IEC 19795-1: with failures counted
-INVERTED = "AUC below 0.5: identity is encoded with its sign flipped; attacker success is 1 - AUC"
+INVERTED = (
+    "AUC and its interval are below 0.5: identity is encoded with its sign flipped; "
+    "attacker success is 1 - AUC"
+)
 
 
-Measured = tuple[float, tuple[float, float]]
-"""A value and its interval."""
+@dataclass(frozen=True)
+class Measured:
+    """A number, or the reason why there is none or no interval."""
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    note: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Of what it was made, where that is not all comparisons of the attack."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +87,7 @@ def attack_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
     """All verification rows of one attack; a row that is undefined says why."""
     kept = attack.kept
     if not kept.any():
-        yield MetricRow(
-            **_template(attack, attack.pairs.same[kept]), metric="auc", value=None,
-            note="every comparison lost a face",
-        )  # fmt: skip
+        yield from _rows("verification", _lost, attack, ruler)
         return
     same, scores = attack.pairs.same[kept], _failed_as_refused(attack.scores[kept])
     scored = {"genuine": scores[same], "impostor": scores[~same]}
@@ -87,8 +95,7 @@ def attack_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
 
     def measure(metric: Any, threshold: ThresholdRecord | None) -> Measured:
         at = _value_of(threshold)
-        value = metric(**scored, threshold=at)
-        return value, statistics.interval(metric.from_counts(counts, at))
+        return _with_interval(metric(**scored, threshold=at), metric.from_counts(counts, at))
 
     yield from _rows("verification", measure, attack, ruler)
 
@@ -108,8 +115,10 @@ def paired_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
             "threshold": _value_of(threshold),
             "threshold_before": _value_of(threshold_before[threshold.far]),
         }
-        value = metric(**paired, **at)
-        return value, _ratio_interval(metric.terms(**paired, **at), owner, ruler)
+        part, whole = metric.terms(**paired, **at)
+        draws = _ratio_draws(part, whole, owner, ruler)
+        found = _with_interval(metric(**paired, **at), draws)
+        return replace(found, counts={"n_genuine": int(whole.sum())})
 
     yield from _rows("paired", measure, attack, ruler)
 
@@ -127,10 +136,10 @@ def _rows(
             continue
         for threshold in attack.thresholds if metric.needs_threshold else [None]:
             try:
-                value, interval = measure(metric, threshold)
-                yield _row(template, metric, threshold, value, interval)
+                found = measure(metric, threshold)
+                yield _row({**template, **found.counts}, metric, threshold, found)
             except MetricUndefinedError as error:
-                yield _row(template, metric, threshold, None, None, str(error))
+                yield _row(template, metric, threshold, Measured(None, note=str(error)))
 
 
 def mean_row(
@@ -178,15 +187,21 @@ def curve(attack: Attack) -> Curve | None:
 
 
 def fold_accuracy_rows(attack: Attack) -> Iterator[MetricRow]:
-    """Accuracy over the folds of an official list (View 2 of LFW), +- 1.96 standard errors."""
+    """Accuracy over the folds of an official list (View 2 of LFW), with its t interval."""
     if attack.pairs.kind != "official" or len(np.unique(attack.pairs.fold)) < 2:
         return
     kept = attack.kept
     same, scores = attack.pairs.same[kept], _failed_as_refused(attack.scores[kept])
-    value, error = statistics.ten_fold_accuracy(scores, same, attack.pairs.fold[kept])
+    fields = {**_template(attack, same), "metric": "accuracy", "unit": "fraction"}
+    fields["higher_is_better"] = False
+    try:
+        value, error = statistics.ten_fold_accuracy(scores, same, attack.pairs.fold[kept])
+    except MetricUndefinedError as undefined:
+        yield MetricRow(**fields, value=None, note=str(undefined))
+        return
+    reach = error * T_NINE_DEGREES
     yield MetricRow(
-        **_template(attack, same), metric="accuracy", value=value, unit="fraction",
-        low=value - 1.96 * error, high=value + 1.96 * error, higher_is_better=False,
+        **fields, value=value, low=value - reach, high=value + reach,
         note="interval from the standard error over folds",
     )  # fmt: skip
 
@@ -223,12 +238,22 @@ def _count(attack: Attack, ruler: Ruler) -> ScoreCounts:
     )
 
 
-def _ratio_interval(
-    terms: tuple[BoolArray, BoolArray], owner: IntArray, ruler: Ruler
-) -> tuple[float, float]:
+def _ratio_draws(part: BoolArray, whole: BoolArray, owner: IntArray, ruler: Ruler) -> FloatArray:
     size = ruler.weights.shape[1]
-    part, whole = (np.bincount(owner, term, size).astype(np.float64) for term in terms)
-    return statistics.interval(statistics.ratio_bootstrap(part, whole, ruler.weights))
+    lost, all_of_them = (np.bincount(owner, x, size).astype(np.float64) for x in (part, whole))
+    return statistics.ratio_bootstrap(lost, all_of_them, ruler.weights)
+
+
+def _with_interval(value: float, draws: FloatArray) -> Measured:
+    """A value with the interval of its draws; without one, and why, where too few define it."""
+    try:
+        return Measured(value, statistics.interval(draws))
+    except MetricUndefinedError as error:
+        return Measured(value, note=str(error))
+
+
+def _lost(*_: object) -> Measured:
+    raise MetricUndefinedError("every comparison lost a face")
 
 
 def _template(attack: Attack, same: BoolArray) -> dict[str, Any]:
@@ -248,18 +273,17 @@ def _row(
     template: Mapping[str, Any],
     metric: Any,
     threshold: ThresholdRecord | None,
-    value: float | None,
-    interval: tuple[float, float] | None,
-    note: str | None = None,
+    found: Measured,
 ) -> MetricRow:
     name = metric.name
     if template["view"] == "system":
         name = SYSTEM_NAMES.get(name, name)
-    if name == "auc" and value is not None and value < 0.5:
+    low, high = found.interval or (None, None)
+    note = found.note
+    if name == "auc" and high is not None and high < 0.5:
         note = INVERTED
-    low, high = interval or (None, None)
     return MetricRow(
         **template, metric=name, params={} if threshold is None else {"far": threshold.far},
-        value=value, low=low, high=high, unit=metric.unit, version=metric.version,
+        value=found.value, low=low, high=high, unit=metric.unit, version=metric.version,
         higher_is_better=metric.higher_is_better, note=note,
     )  # fmt: skip

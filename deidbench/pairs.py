@@ -33,11 +33,15 @@ class PairList:
 def cross_pairs(indices: Sequence[int], subjects: IntArray) -> PairList:
     """Each two different images once, (n^2 - n)/2 pairs: what a gallery holds.
 
-    One list serves all threats, so that their numbers are of the very same comparisons.
+    One list serves all threats, so that their numbers are of the very same comparisons. The sides
+    change places from pair to pair: each image is reference and probe about equally often, whatever
+    its name, and no pose or light stands on one side alone.
     """
     chosen = np.asarray(indices, dtype=np.int32)
     first, second = np.triu_indices(len(chosen), k=1)
-    return _pair_list("cross", chosen[first], chosen[second], subjects)
+    swapped = (first + second) % 2 == 1
+    reference, probe = np.where(swapped, second, first), np.where(swapped, first, second)
+    return _pair_list("cross", chosen[reference], chosen[probe], subjects)
 
 
 def same_image_pairs(indices: Sequence[int], subjects: IntArray) -> PairList:

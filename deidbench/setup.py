@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ from .types import Dataset, Method, Recognizer, Sample, Threat, subject_digest
 
 if TYPE_CHECKING:
     from .types import FloatArray, IntArray
+
+
+NO_WEIGHTS = "its weights could not be had; 'deidbench assets fetch' says why"
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,18 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
         DeidbenchError: a part is unknown or does not fit, or no recognizer is available.
     """
     device = choose_device(config.device)
-    metrics, no_metrics = _load_metrics()
-    method = load_method(config.method, config.strength)
+    metrics, no_metrics = _load_metrics(progress)
+    method = load_method(config.method, strength=config.strength, weights=config.weights)
     dataset = load_dataset(config.dataset)
     samples = refuse_trained(_samples(dataset, config), method, config)
+    samples = limit_subjects(samples, config.limit_subjects, seed=config.seed)
     split = _split(samples, config)
     measured = split.indices(samples, EVAL)
-    recognizers, unavailable = load_recognizers(config.recognizers)
+    recognizers, unavailable = load_recognizers(config.recognizers, progress)
     gaps = no_metrics + [
-        NotMeasured(what=f"recognizer {one.name}", why=one.reason or "unavailable")
+        NotMeasured(what=f"recognizer {one.name}", why=one.reason or NO_WEIGHTS)
         for one in unavailable
     ]
-    for gap in gaps:
-        progress.say(f"{gap.what} is left out: {gap.why}")
     stages = Stages(
         samples=samples, method=method, cache=Cache(assets.home() / "cache"), progress=progress,
         device=device, batch_size=config.batch_size, chip_size=config.chip_size,
@@ -112,15 +115,17 @@ def choose_device(name: str) -> str:
     return name
 
 
-def load_method(name: str, strength: float | None) -> Method:
-    """A method by name; None keeps its own default strength."""
+def load_method(name: str, **settings: Any) -> Method:
+    """A method by name; settings that are None keep the method's own defaults.
+
+    Raises:
+        DeidbenchError: the method has no such setting.
+    """
     factory = plugins.load("methods", name)
-    if strength is None:
-        method: Method = factory()
-        return method
-    method = factory(strength=strength)
-    if method.strength is None:
-        raise DeidbenchError(f"method '{name}' has a single setting. Leave --strength out.")
+    given = {key: value for key, value in settings.items() if value is not None}
+    for key in given.keys() - inspect.signature(factory).parameters.keys():
+        raise DeidbenchError(f"method '{name}' has no setting of that kind. Leave --{key} out.")
+    method: Method = factory(**given)
     return method
 
 
@@ -132,24 +137,29 @@ def load_dataset(spec: str) -> Dataset:
 
 
 def load_recognizers(
-    wanted: Sequence[str],
+    wanted: Sequence[str], progress: Progress
 ) -> tuple[list[Recognizer], list[RecognizerRecord]]:
-    """Those whose weights can be had, and the reason for each of the others."""
+    """Those whose weights can be had, and a record for each of the others.
+
+    The whole reason is news for the user; it may name this machine, so no record holds it.
+    """
     ready: list[Recognizer] = []
     missing: list[RecognizerRecord] = []
+    reasons = []
     for name in wanted or plugins.names("recognizers"):
         factory = plugins.load("recognizers", name)
         try:
             ready.append(factory())
         except AssetUnavailableError as error:
+            reasons.append(f"recognizer {name} is left out: {error}")
+            progress.say(reasons[-1])
             missing.append(
                 RecognizerRecord(
-                    name=name, version=factory.version, status="unavailable", reason=str(error)
+                    name=name, version=factory.version, status="unavailable", reason=NO_WEIGHTS
                 )
             )
     if not ready:
-        reasons = " ".join(f"{one.name}: {one.reason}" for one in missing)
-        raise DeidbenchError(f"no recognizer is left to attack with. {reasons}")
+        raise DeidbenchError(f"no recognizer is left to attack with. {' '.join(reasons)}")
     return ready, missing
 
 
@@ -167,7 +177,7 @@ def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
                 "Use --pairs cross."
             )
         return [sample for sample in samples if sample.id in listed]
-    return limit_subjects(samples, config.limit_subjects, seed=config.seed)
+    return samples
 
 
 def refuse_trained(
@@ -205,7 +215,7 @@ def _weights(subjects: IntArray, measured: Sequence[int], config: RunConfig) -> 
     return statistics.draw_weights(n_subjects, draws=config.draws, seed=config.seed)
 
 
-def _load_metrics() -> tuple[list[Any], list[NotMeasured]]:
+def _load_metrics(progress: Progress) -> tuple[list[Any], list[NotMeasured]]:
     """All metrics, and the reason for each whose weights cannot be had."""
     ready: list[Any] = []
     missing: list[NotMeasured] = []
@@ -213,5 +223,6 @@ def _load_metrics() -> tuple[list[Any], list[NotMeasured]]:
         try:
             ready.append(plugins.load("metrics", name)())
         except AssetUnavailableError as error:
-            missing.append(NotMeasured(what=f"metric {name}", why=str(error)))
+            progress.say(f"metric {name} is left out: {error}")
+            missing.append(NotMeasured(what=f"metric {name}", why=NO_WEIGHTS))
     return ready, missing

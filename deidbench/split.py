@@ -43,7 +43,7 @@ def split_subjects(samples: Sequence[Sample], *, seed: int, calibration_share: f
         if len(parts.get(part, ())) < SMALLEST_PART:
             raise DeidbenchError(
                 f"part '{part}' has {len(parts.get(part, ()))} people, but needs "
-                f"{SMALLEST_PART}. Use a dataset with at least 5 people, or raise --limit-subjects."
+                f"{SMALLEST_PART}. Use a dataset with at least 4 people, or raise --limit-subjects."
             )
     return Split(seed, parts)
 

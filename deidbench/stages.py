@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from .alignment import ALIGNMENT_VERSION, SMALLEST_IN_CHIP, Aligner, to_float, to_uint8
+from .alignment import Aligner, to_float, to_uint8
 from .cache import Cache, digest, file_digest
 from .errors import DeidbenchError
 from .geometry import inner_face_box
@@ -34,12 +35,22 @@ Side = Literal["clean", "treated", "detected"]
 """Which faces are embedded: clean; treated, by the clean landmarks; treated, detected anew."""
 
 
+SOURCES = ("stages.py", "alignment.py", "geometry.py", "images.py")
+LIBRARIES = ("torch", "facenet-pytorch", "pillow", "lpips")
+
+
 @dataclass(frozen=True)
 class Batch:
     """Consecutive samples and the hash of their files."""
 
     samples: Sequence[Sample]
-    key: str
+    files: Sequence[str]
+    """sha256 of each sample's file."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the files."""
+        return digest(self.files)
 
 
 @dataclass
@@ -74,7 +85,7 @@ class Stages:
             for i in range(0, len(self.samples), self.batch_size)
         ]
         return [
-            Batch(chunk, digest([file_digest(sample.path) for sample in chunk]))
+            Batch(chunk, [file_digest(sample.path) for sample in chunk])
             for chunk in self.progress.track(chunks, "read")
         ]
 
@@ -206,8 +217,13 @@ class Stages:
 
     @cached_property
     def _environment(self) -> str:
-        """Numbers may differ in the last digits between these."""
-        return digest(torch.__version__, torch.device(self.device).type)
+        """The code and the libraries that the stages consist of."""
+        own = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SOURCES]
+        return digest(own, {name: version(name) for name in LIBRARIES}, self._device_type)
+
+    @property
+    def _device_type(self) -> str:
+        return torch.device(self.device).type
 
     @cached_property
     def _method_key(self) -> str:
@@ -216,14 +232,14 @@ class Stages:
         return digest(_identity(method), method.strength, weights, self.seed)
 
     def _align_key(self, batch: Batch) -> str:
-        settings = (ALIGNMENT_VERSION, self.chip_size, self.aligned_input, self._environment)
+        settings = (self.chip_size, self.aligned_input, self._environment)
         return digest("align", settings, batch.key)
 
     def _treat_key(self, batch: Batch) -> str:
         return digest("treat", self._method_key, self._align_key(batch))
 
     def _detect_key(self, batch: Batch) -> str:
-        return digest("detect", SMALLEST_IN_CHIP, self._treat_key(batch))
+        return digest("detect", self._treat_key(batch))
 
     def _batch_seed(self, batch: Batch) -> int:
         """Differs between batches, so that no two images share their noise by position."""
@@ -261,10 +277,13 @@ def _check_output(name: str, faces: torch.Tensor, output: torch.Tensor) -> None:
 
 
 def _identity(plugin: Any) -> str:
-    """Name, version and source of a plugin: a changed file never meets its old results."""
+    """Name, version and source of a plugin: a changed file never meets its old results.
+
+    Its source is the folder of its module; who keeps code elsewhere raises ``version``.
+    """
     module = sys.modules[type(plugin).__module__]
     folder = Path(str(module.__file__)).parent
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
     return digest(type(plugin).__qualname__, plugin.name, plugin.version, code.hexdigest())
 
 

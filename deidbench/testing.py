@@ -60,6 +60,9 @@ def check_image_metric(metric: ImageMetric) -> None:
 
     Values are finite, but for identical images, whose best value may be +inf (PSNR).
     """
+    _require(
+        getattr(metric, "kind", None) == "image", "kind 'image'", getattr(metric, "kind", None)
+    )
     generator = torch.Generator().manual_seed(0)
     original = torch.rand(2, 3, 64, 64, generator=generator)
     noisy = (original + 0.2 * torch.rand(2, 3, 64, 64, generator=generator)).clamp(0, 1)

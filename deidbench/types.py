@@ -74,8 +74,9 @@ class Dataset(Protocol):
 class Method(Protocol):
     """A de-identification method. Built as ``cls()`` or ``cls(strength=...)``.
 
-    A learned method may declare ``training_subjects``, a ``subject_digest`` for each person it was
-    trained on: a run that would measure one of them is refused.
+    A learned method may also declare ``training_subjects``, a ``subject_digest`` for each person it
+    was trained on: a run that would measure one of them is refused; and ``trained_on_metrics``, the
+    image metrics in its loss: they flatter it, and reports say so.
     """
 
     name: str
@@ -139,6 +140,7 @@ class VerificationMetric(Protocol):
     """As the defender sees it."""
     unit: str
     needs_threshold: bool
+    kind: Literal["verification"]
 
     def __call__(
         self, *, genuine: FloatArray, impostor: FloatArray, threshold: float | None = None
@@ -156,6 +158,7 @@ class ImageMetric(Protocol):
     version: int
     higher_is_better: bool
     unit: str
+    kind: Literal["image"]
 
     def to(self, device: Any) -> Any:
         """Move any weights to a device; returns self."""

@@ -71,3 +71,10 @@ def test_a_shifted_photograph_gives_the_same_chip(
 def test_eight_bits_survive_the_way_to_floats_and_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     assert torch.equal(to_uint8(to_float(levels)), levels)
+
+
+@pytest.mark.parametrize("shape", [(19, 19), (10, 10), (5, 400), (11, 200)])
+def test_a_photograph_too_small_for_a_face_is_a_miss(
+    aligner: Aligner, shape: tuple[int, int]
+) -> None:
+    assert not aligner([np.zeros((*shape, 3), np.uint8)]).found.any()

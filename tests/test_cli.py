@@ -166,7 +166,7 @@ def test_ctrl_c_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     printed, news = process.communicate(timeout=120)
     assert process.returncode == 130, news
-    assert "Run the same command again to go on" in news
+    assert "What is done is kept. Run the same command again to go on" in news
     assert "Traceback" not in news
     assert printed == ""
     assert not (tmp_path / "run").exists()

@@ -62,3 +62,21 @@ def test_align_puts_the_landmarks_on_the_template() -> None:
     chip = geometry.align(image, landmarks[None], template, 160)[0, 0]
     at = torch.nonzero(chip > 0.5).float().mean(0).flip(0)
     torch.testing.assert_close(at, template[2], rtol=0, atol=0.7)
+
+
+@pytest.mark.parametrize("size", [160, 224, 256, 512])
+def test_a_face_is_warped_alike_alone_and_in_company(size: int) -> None:
+    """Landmarks a little off the template put scales on both sides of the natural ratios."""
+    random = torch.Generator().manual_seed(0)
+    chips = torch.rand(16, 3, size, size, generator=random)
+    noise = torch.randn(16, 5, 2, generator=random) * size / 100
+    landmarks = geometry.chip_template(size) + noise
+    together = geometry.align(chips, landmarks, geometry.ARC112, 112)
+    for row in range(16):
+        one = slice(row, row + 1)
+        alone = geometry.align(chips[one], landmarks[one], geometry.ARC112, 112)
+        torch.testing.assert_close(alone, together[one], rtol=0, atol=1e-5)
+
+
+def test_no_images_are_warped_to_none() -> None:
+    assert geometry.warp(torch.zeros(0, 3, 8, 8), torch.zeros(0, 2, 3), 4).shape == (0, 3, 4, 4)

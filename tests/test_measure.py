@@ -61,6 +61,12 @@ def test_swapping_the_labels_mirrors_the_auc(ruler: Ruler) -> None:
     assert "sign flipped" in (mirrored.note or "")
 
 
+def test_a_guess_below_a_half_is_not_called_a_flipped_identity(ruler: Ruler) -> None:
+    guesses = [rows(attack(scores(0.0, seed)), ruler)["auc"] for seed in range(8)]
+    assert min(guess.value or 0 for guess in guesses) < 0.5
+    assert not any(guess.note for guess in guesses if (guess.high or 1) >= 0.5)
+
+
 def test_shuffled_labels_leave_nothing(ruler: Ruler) -> None:
     shuffled = np.random.default_rng(1).permutation(scores(3.0))
     auc = rows(attack(shuffled), ruler)["auc"]
@@ -105,7 +111,9 @@ def test_dodging_counts_the_pairs_that_matched_before_and_no_longer_do(ruler: Ru
     attacked = replace(attack(after), before=Before(before, [threshold(1.0)]))
     matched = before[genuine] >= 1.0
     expected = matched[::2].sum() / matched.sum()
-    assert rows(attacked, ruler)["dodging-psr"].value == pytest.approx(expected)
+    row = rows(attacked, ruler)["dodging-psr"]
+    assert row.value == pytest.approx(expected)
+    assert row.n_genuine == matched.sum()
 
 
 def test_dodging_judges_each_side_by_its_own_threshold(ruler: Ruler) -> None:
@@ -122,6 +130,21 @@ def test_thresholds_are_fixed_on_impostors_alone() -> None:
     assert (impostor >= (tenth.value or 0)).mean() == 0.1
     assert hundredth.value is None
     assert "1000 of the 3000 needed" in (hundredth.note or "")
+
+
+def test_every_metric_says_so_when_all_faces_were_lost(ruler: Ruler) -> None:
+    made = rows(attack(scores(1.0) * np.nan, "conditional"), ruler)
+    assert {"auc", "eer", "tar", "fmr", "fnmr", "dprime"} <= made.keys()
+    assert {row.note for row in made.values()} == {"every comparison lost a face"}
+
+
+def test_fold_accuracy_without_faces_is_a_row_that_says_why() -> None:
+    official = replace(PAIRS, kind="official", fold=np.arange(len(PAIRS.same)) % 10)
+    lost = replace(attack(scores(1.0) * np.nan, "conditional"), pairs=official)
+    (row,) = measure.fold_accuracy_rows(lost)
+    assert row.value is None and row.note
+    (made,) = measure.fold_accuracy_rows(replace(lost, scores=scores(2.0)))
+    assert 0.8 < (made.value or 0) < 1
 
 
 def test_a_mean_over_images_leaves_out_what_has_no_value() -> None:

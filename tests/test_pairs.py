@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from deidbench import pairs
 from deidbench.errors import DeidbenchError
@@ -14,9 +15,28 @@ SUBJECTS = np.array([0, 0, 1, 2, 2, 2], np.int32)
 
 def test_cross_pairs_are_each_two_different_images_once() -> None:
     listed = pairs.cross_pairs([0, 1, 3, 5], SUBJECTS)
-    got = set(zip(listed.reference.tolist(), listed.probe.tolist(), strict=True))
-    assert got == {(0, 1), (0, 3), (0, 5), (1, 3), (1, 5), (3, 5)}
+    got = [{*pair} for pair in zip(listed.reference, listed.probe, strict=True)]
+    assert got == [{0, 1}, {0, 3}, {0, 5}, {1, 3}, {1, 5}, {3, 5}]
     assert listed.same.tolist() == [True, False, False, False, False, True]
+
+
+def test_each_image_is_reference_and_probe_about_equally_often() -> None:
+    """Else the place of a name in the alphabet would say which faces are treated."""
+    listed = pairs.cross_pairs(range(40), np.repeat(np.arange(10), 4).astype(np.int32))
+    for chosen in (listed.same, ~listed.same):
+        roles = [
+            np.bincount(side[chosen], minlength=40) for side in (listed.reference, listed.probe)
+        ]
+        assert np.abs(roles[0] - roles[1]).max() <= 2
+
+
+def test_a_constant_probe_leaves_an_auc_near_a_half() -> None:
+    subjects = np.repeat(np.arange(12), 6).astype(np.int32)
+    listed = pairs.cross_pairs(range(72), subjects)
+    for seed in range(20):
+        enrolled = np.random.default_rng(seed).normal(size=(72, 8)).astype(np.float32)
+        scores = pairs.score(enrolled, np.ones((72, 8), np.float32), listed, "cosine")
+        assert roc_auc_score(listed.same, scores) == pytest.approx(0.5, abs=0.02)
 
 
 def test_same_image_pairs_take_their_impostors_from_the_cross_pairs() -> None:

@@ -60,7 +60,7 @@ def test_one_person_in_two_parts_is_refused() -> None:
 
 
 def test_too_few_people_are_refused_with_what_to_do() -> None:
-    with pytest.raises(DeidbenchError, match="at least 5 people"):
+    with pytest.raises(DeidbenchError, match="at least 4 people"):
         split_subjects(people(3), seed=0, calibration_share=0.4)
 
 

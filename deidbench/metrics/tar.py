@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class TrueAcceptRate:
     """Share of the genuine pairs that match: score >= threshold. A failed pair (-inf) does not.
 
-    The threshold comes from other, clean data; impostor scores are not used and may be empty.
+    The threshold comes from other people; impostor scores are not used and may be empty.
     """
 
     name = "tar"

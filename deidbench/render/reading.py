@@ -102,9 +102,14 @@ class Run:
         }
 
     def inverted(self) -> list[MetricRow]:
-        """Headline AUCs below 0.5: identity is there, with its sign flipped."""
+        """Headline AUCs clearly below 0.5: identity is there, with its sign flipped."""
         rows = self.rows(metric="auc", pairs=self.pairs, view="landmarks")
-        return [row for row in rows if row.value is not None and row.value < 0.5]
+        return [row for row in rows if flipped(row)]
+
+
+def flipped(row: MetricRow) -> bool:
+    """Whether an AUC lies below 0.5 with its whole interval; a guess does so half the time."""
+    return row.metric == "auc" and row.high is not None and row.high < 0.5
 
 
 def open_runs(records: Sequence[tuple[RunRecord, Path]]) -> list[Run]:
@@ -146,6 +151,9 @@ def differences(runs: Sequence[Run]) -> list[str]:
         found.append("The runs used different faces: compare within a dataset only.")
     elif len({record.split.sha256 for record in records}) > 1:
         found.append("The runs split the same faces differently: small differences mean nothing.")
+    for key in ("pairs", "chip_size", "aligned"):
+        if len({str(record.config.get(key)) for record in records}) > 1:
+            found.append(f"The runs differ in {key}: small differences mean nothing.")
     weights: dict[str, set[str | None]] = {}
     for record in records:
         for one in record.recognizers:

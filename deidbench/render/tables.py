@@ -15,7 +15,7 @@ PAIR_TITLES: dict[str, str] = {
     "official": "The dataset's own pair list",
     "same": "Same photo: the gallery holds the very photo that was treated",
 }
-FLIPPED = "AUC below 0.5: identity is encoded with its sign flipped; turn the score around"
+FLIPPED = "AUC clearly below 0.5: identity is encoded with its sign flipped; turn the score around"
 VIEWS = {
     "landmarks": "attacker knows where the face is",
     "system": "attacker loses the face: counts as no match",
@@ -53,7 +53,7 @@ class Table:
         if row is None:
             return Cell("")
         notes = [row.note] if row.note else []
-        if row.metric == "auc" and row.value is not None and row.value < 0.5:
+        if reading.flipped(row):
             notes, tone = notes or [FLIPPED], "warn"
         return Cell(
             "n/a" if row.value is None else numbers.value(row),
@@ -270,7 +270,7 @@ def _attack(
     ]
 
 
-SHOWN = ("auc", "eer", "dprime", "tar", "dodging-psr")
+SHOWN = ("accuracy", "auc", "eer", "dprime", "tar", "fmr", "dodging-psr")
 
 
 def _columns(runs: Sequence[Run], name: str) -> list[tuple[str, float | None]]:

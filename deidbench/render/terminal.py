@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deidbench.results.schema import MetricRow, RunRecord
+from deidbench.results.schema import MetricRow, RunRecord, ThresholdRecord
 
 from . import numbers, reading
 from .reading import Run
@@ -29,7 +29,7 @@ def summary_table(record: RunRecord, width: int | None) -> RenderableType:
     far = honest[-1] if honest else None
     parts: list[RenderableType] = [_title(run), _attacks(run, far, narrow)]
     if run.inverted():
-        parts.append(Text("* below 0.5: identity with its sign flipped, still an identity"))
+        parts.append(Text("* clearly below 0.5: identity with its sign flipped, still one"))
     parts += [_utility(run), _unknown(record)]
     return Group(*parts)
 
@@ -75,8 +75,12 @@ def _utility(run: Run) -> Text:
     return Text("utility: " + numbers.plain(", ".join(parts) or "not measured"))
 
 
+def _lacks(threshold: ThresholdRecord) -> bool:
+    return threshold.value is None and threshold.view == "landmarks"
+
+
 def _unknown(record: RunRecord) -> Text:
-    lacking = {(t.far, t.recognizer) for t in record.thresholds if t.value is None}
+    lacking = {(t.far, t.recognizer) for t in record.thresholds if _lacks(t)}
     refused = Counter(far for far, _ in sorted(lacking, reverse=True))
     told = {f"{name} at FAR {far:g}" for far, name in lacking}
     found = [one.what for one in record.not_measured if one.what not in told]
@@ -95,7 +99,7 @@ def _far_heading(far: float | None, narrow: bool) -> str:
 def _auc(row: MetricRow, narrow: bool) -> str:
     if row.value is None:
         return numbers.DASH
-    flag = "*" if row.value < 0.5 else ""
+    flag = "*" if reading.flipped(row) else ""
     if not narrow:
         return f"{numbers.number(row.value)}{flag} {numbers.interval(row)}".rstrip()
     if row.low is None or row.high is None:

@@ -138,6 +138,8 @@ class MethodRecord(Record):
     version: int
     strength: float | None = None
     trained_against: list[str] = []
+    trained_on_metrics: list[str] = []
+    """Image metrics in its loss, which flatter it."""
     weights_sha256: str | None = None
 
 
