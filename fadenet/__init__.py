@@ -1,1 +1,1 @@
-"""FaDeNet: an encoder-decoder that reproduces the face while an identity critic stops recognising it."""
+"""FaDeNet: an encoder-decoder that keeps the face while an identity critic loses the person."""

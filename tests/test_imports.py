@@ -39,7 +39,7 @@ CLOSED: dict[str, set[str]] = {
     "fadenet": LEAVES,
 }
 # The training half of fadenet loads data, aligns it, and meets recognizers by name.
-EXTRA = {"fadenet.train": {"plugins", "alignment"}, "fadenet.faces": {"alignment"}}
+EXTRA = {"fadenet.train": {"plugins", "alignment"}, "fadenet.faces": {"plugins", "alignment"}}
 GUESTS = {"deidbench_baselines", "fadenet"}
 OFF_LIMITS = {
     "cli": GUESTS,

@@ -1,0 +1,153 @@
+"""FaDeNet's files: published weights (safetensors) and the state of a training run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from deidbench.errors import DeidbenchError
+
+from .model import FaDeNet, FaDeNetConfig
+
+FORMAT = "fadenet-1"
+
+
+class CheckpointError(DeidbenchError):
+    """A file of weights or of training state is missing, damaged or of another kind."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where published weights come from."""
+
+    training: Mapping[str, Any]
+    """The whole training configuration."""
+    critics: Mapping[str, str]
+    """Name and weights_sha256 of each recognizer that the network was trained against."""
+    data: str
+    subjects: tuple[str, ...]
+    """``subject_digest`` of each person in the training set."""
+    steps: int
+    seed: int
+    deidbench: str
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**vars(self), "subjects": list(self.subjects)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Provenance:
+        """Rebuild from ``to_dict``."""
+        return cls(**{**fields, "subjects": tuple(fields["subjects"])})
+
+
+def subject_digest(subject: str) -> str:
+    """12 hex digits that stand for a person: enough to find an overlap without a list of names."""
+    return hashlib.sha256(subject.encode()).hexdigest()[:12]
+
+
+def save_weights(path: Path, network: FaDeNet, provenance: Provenance) -> None:
+    """Write float16 weights with their configuration and provenance; atomic."""
+    tensors = {
+        name: tensor.detach().cpu().half().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(network.config.to_dict()),
+        "provenance": json.dumps(provenance.to_dict()),
+    }
+    write_atomically(path, save(tensors, metadata))
+
+
+def load_weights(path: Path) -> tuple[FaDeNet, Provenance]:
+    """The network in float32, in evaluation mode, and where it comes from.
+
+    Raises:
+        CheckpointError: no such file, or it is not a file of FaDeNet weights.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"no FaDeNet weights at {path}. Train them with 'deidbench train', or reinstall."
+        )
+    try:
+        return _read_weights(path)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path.name} is not a file of FaDeNet weights: {reason}. Export or install it again."
+        ) from error
+
+
+def _read_weights(path: Path) -> tuple[FaDeNet, Provenance]:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise ValueError("it holds values that are not finite")
+    network = FaDeNet(FaDeNetConfig.from_dict(json.loads(metadata["config"])))
+    network.load_state_dict(tensors)
+    network.requires_grad_(False).eval()
+    return network, Provenance.from_dict(json.loads(metadata["provenance"]))
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of a run (tensors and plain values only); atomic."""
+    temporary = path.with_suffix(".part")
+    torch.save(dict(state), temporary)
+    temporary.replace(path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """The state of a run.
+
+    Raises:
+        CheckpointError: no such file, or it is damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no training state at {path}. Start without --resume.")
+    damaged = f"{path.name} is not a training state that can be read. Delete it and start again."
+    if not zipfile.is_zipfile(path):  # torch would try to read it as a pickle
+        raise CheckpointError(damaged)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(damaged) from error
+    return state
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the target, then rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def deidbench_version() -> str:
+    """Version of the installed package."""
+    return version("deidbench")
+
+
+def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Detached copies, safe from later steps."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,162 @@
+"""What a training run is asked to do: read from TOML, checked, saved in the checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deidbench.errors import DeidbenchError
+
+from .losses import LossConfig
+from .model import FaDeNetConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Section = TypeVar("Section")
+
+
+class TrainConfigError(DeidbenchError):
+    """A training configuration cannot be used."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. The learning rate and the identity term follow the step, not the clock."""
+
+    critics: tuple[str, ...]
+    """Recognizers to fool, by name."""
+    data: str | None = None
+    """Folder of <person>/<photograph>, or an .npz of chips that an earlier run has made."""
+    data_name: str = "unnamed photographs"
+    steps: int = 1900
+    batch: int = 8
+    critics_per_face: int = 1
+    """How many of the critics look at each face of a batch; more costs time."""
+    perceptual_share: float = 0.5
+    """Part of each batch that the perceptual term looks at; the rest saves time."""
+    learning_rate: float = 1e-3
+    reproduce_steps: int = 2
+    """Steps without the identity term."""
+    ramp_steps: int = 20
+    """Steps over which the identity term then grows to its full weight."""
+    ema: float = 0.995
+    seed: int = 0
+    checkpoint_every: int = 400
+    log_every: int = 10
+    validation_faces: int = 128
+    """Faces of people set aside from training, looked at with each checkpoint."""
+    max_minutes: float | None = None
+    """Stop (and export) after this much wall time, whatever the step."""
+    model: FaDeNetConfig = field(default_factory=FaDeNetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values that would fail hours later."""
+        _require(len(self.critics) > 0, "critics", self.critics, "name at least one recognizer")
+        _require(
+            1 <= self.critics_per_face <= len(self.critics), "critics_per_face",
+            self.critics_per_face, f"choose 1 to {len(self.critics)}",
+        )  # fmt: skip
+        for name in ("steps", "batch", "checkpoint_every", "log_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "choose 1 or more")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "choose above 0")
+        _require(0 <= self.ema < 1, "ema", self.ema, "choose at least 0 and below 1")
+        share = self.perceptual_share
+        _require(0 < share <= 1, "perceptual_share", share, "choose above 0, at most 1")
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "choose 0 to 2147483647")
+        limit = self.max_minutes
+        _require(limit is None or limit > 0, "max_minutes", limit, "choose above 0")
+        model = self.model
+        good = len(model.widths) >= 2 and min(model.widths) >= 1
+        _require(good, "widths", model.widths, "name two or more, each 1 or more")
+        _require(model.blocks >= 0, "blocks", model.blocks, "choose 0 or more")
+        _require(model.working_size >= 32, "working_size", model.working_size, "choose 32 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "critics": list(self.critics), "model": self.model.to_dict()}
+
+
+def read_config(path: Path, **overrides: Any) -> TrainConfig:
+    """The run that a TOML file asks for; overrides that are not None win over the file.
+
+    The file has the tables [train], [model] and [loss], with the fields of ``TrainConfig``,
+    ``FaDeNetConfig`` and ``LossConfig``.
+
+    Raises:
+        TrainConfigError: the file is missing or not TOML, a name is unknown, a value is out of
+            range or of another type.
+    """
+    document = _read_toml(path)
+    known = ("train", "model", "loss")
+    for name in document:
+        _known(name, known, path, "table")
+    settings = {**_table(document, "train", path)}
+    for name in ("model", "loss"):
+        if name in settings:
+            raise TrainConfigError(f"{path.name}: write {name} as a table [{name}].")
+    settings["model"] = _section(FaDeNetConfig, _table(document, "model", path), path)
+    settings["loss"] = _section(LossConfig, _table(document, "loss", path), path)
+    settings.setdefault("critics", ())
+    config = _section(TrainConfig, settings, path)
+    return replace(config, **{k: v for k, v in overrides.items() if v is not None})
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainConfigError(f"no training configuration at {path}. Check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainConfigError(f"{path.name} is not TOML: {error}. Mend that line.") from error
+
+
+def _table(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise TrainConfigError(f"{path.name}: {name} must be a table [{name}], got {table!r}.")
+    return table
+
+
+def _section(kind: type[Section], settings: Mapping[str, Any], path: Path) -> Section:
+    defaults = {item.name: str(item.type) for item in fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for name, value in settings.items():
+        _known(name, tuple(defaults), path, "setting")
+        values[name] = _checked(name, value, defaults[name], path)
+    return kind(**values)
+
+
+def _checked(name: str, value: Any, kind: str, path: Path) -> Any:
+    """The value as its field wants it; bool is no number here."""
+    if kind in ("FaDeNetConfig", "LossConfig"):
+        return value
+    if kind.startswith("tuple"):
+        inner = str if "str" in kind else int
+        if isinstance(value, (list, tuple)) and all(type(item) is inner for item in value):
+            return tuple(value)
+    elif kind.startswith("float"):
+        if type(value) in (int, float):
+            return float(value)
+    elif type(value) is (int if kind == "int" else str):
+        return value
+    raise TrainConfigError(f"{path.name}: {name} must be {kind}, got {value!r}. Correct it.")
+
+
+def _known(name: str, known: tuple[str, ...], path: Path, what: str) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise TrainConfigError(f"{path.name}: no {what} called '{name}'.{hint}")
+
+
+def _require(kept: bool, name: str, got: object, remedy: str) -> None:
+    if not kept:
+        raise TrainConfigError(f"{name} cannot be {got!r}; {remedy}.")

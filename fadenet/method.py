@@ -1,0 +1,75 @@
+"""FaDeNet as a method of deidbench; the only module here that knows its protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deidbench.errors import DeidbenchError
+
+from .checkpoint import Provenance, load_weights
+from .model import FaDeNet
+
+SMALLEST = 32
+
+
+class FaDeNetMethod:
+    """Treat faces with trained FaDeNet weights. Deterministic: the seed changes nothing.
+
+    Args:
+        strength: in [0, 1], scales the change; None means 1.
+        weights: a file of ``deidbench train``; None means the weights of this package.
+    Raises:
+        DeidbenchError: the strength is out of range, or the weights are missing or damaged.
+    """
+
+    name = "fadenet"
+    version = 1
+    trained_on_metrics = ("lpips",)
+
+    def __init__(self, strength: float | None = None, weights: Path | str | None = None) -> None:
+        if strength is not None and not 0 <= strength <= 1:
+            raise DeidbenchError(f"fadenet: strength must be in [0, 1], got {strength!r}.")
+        self.strength: float | None = 1.0 if strength is None else float(strength)
+        self._network, self.provenance, self.weights_sha256 = _open(weights)
+        self.trained_against: tuple[str, ...] = tuple(self.provenance.critics)
+
+    @property
+    def training_subjects(self) -> tuple[str, ...]:
+        """``fadenet.checkpoint.subject_digest`` of each person that the weights were trained on."""
+        return self.provenance.subjects
+
+    @torch.no_grad()
+    def deidentify(self, faces: Tensor, *, seed: int) -> Tensor:
+        """float32 RGB (N, 3, H, W) in [0, 1] -> same shape, dtype and device, in [0, 1].
+
+        Meant for aligned chips of 112 px and more; sides below 32 px are refused.
+        """
+        if faces.ndim != 4 or faces.shape[1] != 3 or min(faces.shape[-2:]) < SMALLEST:
+            raise DeidbenchError(
+                f"fadenet: expected faces (N, 3, H, W) of {SMALLEST} px or more, "
+                f"got {tuple(faces.shape)}."
+            )
+        if not len(faces):
+            return faces.clone()
+        self._network.to(faces.device)
+        strength = 1.0 if self.strength is None else self.strength
+        treated: Tensor = self._network(faces, strength)
+        return treated.contiguous()
+
+
+def _open(weights: Path | str | None) -> tuple[FaDeNet, Provenance, str]:
+    if weights is not None:
+        return _read(Path(weights))
+    shipped = files("fadenet").joinpath("weights", "fadenet.safetensors")
+    with as_file(shipped) as path:
+        return _read(path)
+
+
+def _read(path: Path) -> tuple[FaDeNet, Provenance, str]:
+    network, provenance = load_weights(path)
+    return network, provenance, hashlib.sha256(path.read_bytes()).hexdigest()
