@@ -211,7 +211,7 @@ def assets_list(as_json: bool) -> None:
         click.echo(json.dumps(entries, indent=1))
         return
     for entry in entries:
-        state = "damaged" if entry["problem"] else "here" if entry["present"] else "not here"
+        state = entry["problem"] or ("here" if entry["present"] else "not here")
         click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']}\n  {entry['description']}")
 
 
@@ -242,6 +242,8 @@ def assets_verify(names: tuple[str, ...]) -> None:
     from . import assets as store
 
     present = [one.asset.name for one in store.status() if one.path is not None or one.problem]
+    if not names and not present:
+        click.echo("no asset is on this machine yet")
     for name in names or present:
         click.echo(f"{name}: good, {store.verify(name)}")
 

@@ -371,5 +371,5 @@ def _example(job: Job, number: int, index: int) -> store.Example:
     batch, row = divmod(index, job.config.batch_size)
     before = job.stages.chips(job.stages.batches[batch])["chips"][row]
     after = job.stages.treated_chips(job.stages.batches[batch])["chips"][row]
-    name = schema.example_name(f"{number:02d}-{Path(job.samples[index].id).with_suffix('')}")
+    name = schema.example_name(f"{Path(job.samples[index].id).with_suffix('')}-{number:02d}")
     return store.Example(name, before.transpose(1, 2, 0), after.transpose(1, 2, 0))

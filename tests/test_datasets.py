@@ -249,6 +249,32 @@ def test_a_home_folder_may_be_written_with_a_tilde(
     assert len(Folder("~/faces").samples()) == 3
 
 
+@pytest.mark.parametrize("cls", [Folder, LFW])
+def test_a_tilde_of_no_user_is_an_error_of_one_line(cls: type[Folder] | type[LFW]) -> None:
+    with pytest.raises(DeidbenchError, match="'~nosuch-user/x', but its '~'") as caught:
+        cls("~nosuch-user/x")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
+def test_a_subject_that_may_not_be_read_is_an_error_of_one_line(tmp_path: Path) -> None:
+    put_people(tmp_path, ann=2, bob=1)
+    (tmp_path / "bob").chmod(0)
+    try:
+        with pytest.raises(DeidbenchError, match=r"cannot read \S+bob: Permission denied"):
+            Folder(str(tmp_path)).samples()
+    finally:
+        (tmp_path / "bob").chmod(0o700)
+
+
+def test_a_subject_that_links_to_itself_is_an_error_of_one_line(tmp_path: Path) -> None:
+    put_people(tmp_path, ann=2, bob=1)
+    link(tmp_path / "carl", tmp_path / "carl")
+    with pytest.raises(DeidbenchError, match=r"cannot read \S+carl: ") as caught:
+        Folder(str(tmp_path)).samples()
+    assert "\n" not in str(caught.value)
+
+
 # lfw
 
 PEOPLE = {"Ann_Lee": 3, "Bob": 2, "Carl_Jr": 1}

@@ -168,6 +168,16 @@ def test_dollar_signs_and_odd_letters_do_not_break_the_charts(tmp_path: Path) ->
     assert "\x07" not in page.source and "\u202e" not in page.source
 
 
+@pytest.mark.parametrize("odd", ["a\\b", "\\1", "\\g<0>", "back\\"])
+def test_a_backslash_in_a_name_is_a_letter(tmp_path: Path, odd: str) -> None:
+    text = sample_run.record(recognizers=("dlib",)).model_dump_json()
+    named = text.replace('"dlib"', '"' + odd.replace("\\", "\\\\") + '"')
+    sample_run.write(tmp_path / "run", RunRecord.model_validate_json(named), n_examples=0)
+    page = Page(write_report([tmp_path / "run"], tmp_path / "out"))
+    labels = [a["aria-label"] or "" for a in page.all("svg") if a.get("class") == "chart"]
+    assert any(f"ROC curves of {odd} under" in label for label in labels)
+
+
 def test_reports_need_no_torch_and_no_harness(runs: dict[str, Path], tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import deidbench.render.terminal\n"
@@ -313,6 +323,48 @@ def test_the_command_to_do_it_again_is_quoted() -> None:
     assert command(Run(made)) == (
         "deidbench evaluate --method 'a b; rm' --seed 0 --aligned --recognizers dlib,sface"
     )
+
+
+def trained_on(made: RunRecord, *metrics: str) -> RunRecord:
+    method = {**made.method.model_dump(), "trained_on_metrics": list(metrics)}
+    return changed(made, method=method)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sentence", "flatters"),
+    [
+        (("lpips",), "fadenet was trained on LPIPS: read SSIM and PSNR beside it.", True),
+        (("ssim", "lpips"), "fadenet was trained on SSIM and LPIPS: read PSNR beside it.", True),
+        (("ssim",), "fadenet was trained on SSIM: read LPIPS and PSNR beside it.", False),
+        (("lpips", "ssim", "psnr"), "trained on LPIPS, SSIM and PSNR: they flatter it.", True),
+    ],
+)
+def test_metrics_that_a_method_was_trained_on_are_told(
+    tmp_path: Path, metrics: tuple[str, ...], sentence: str, flatters: bool
+) -> None:
+    made = trained_on(sample_run.record(recognizers=TWO), *metrics)
+    sample_run.write(tmp_path / "run", made, n_examples=0)
+    page = Page(write_report([tmp_path / "run"], tmp_path / "out"))
+    assert page.text.count(sentence) == 1
+    remark = "fadenet was trained on LPIPS, so this figure flatters it."
+    assert page.text.count(remark) == flatters
+
+
+def test_of_several_runs_those_that_were_trained_on_a_metric_are_named(
+    page: Page, both: Page, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    assert "was trained on" not in page.text + both.text
+    made = trained_on(sample_run.record(recognizers=TWO), "lpips")
+    sample_run.write(tmp_path / "run", made, n_examples=0)
+    mixed = Page(write_report([runs["blur"], tmp_path / "run"], tmp_path / "out"))
+    assert mixed.text.count("B fadenet was trained on LPIPS: read SSIM and PSNR beside it.") == 1
+    assert mixed.text.count("B fadenet was trained on LPIPS, so this figure flatters it.") == 1
+    assert mixed.text.count("was trained on") == 2
+
+
+def test_no_chart_grows_beyond_560_pixels(page: Page) -> None:
+    widths = re.findall(r"figure(?:\.wide)? \{ max-width: ([\d.]+)rem", page.source)
+    assert len(widths) == 2 and max(map(float, widths)) * 16 <= 560
 
 
 # Several runs
@@ -559,6 +611,11 @@ def test_a_written_number_is_the_number_within_half_a_percent(value: float) -> N
 )  # fmt: skip
 def test_percentages_never_round_to_certainty(share: float, digits: int, text: str) -> None:
     assert numbers.percent(share, digits).replace("\u00a0", " ") == text
+
+
+def test_odds_of_a_far_are_words() -> None:
+    assert numbers.odds(0.001) == "1 false match in 1,000"
+    assert numbers.odds(0) == "no false match"
 
 
 def test_intervals_are_in_the_unit_of_their_value() -> None:

@@ -29,6 +29,7 @@ from deidbench.results.schema import (
     ExampleName,
     MetricRow,
     RunRecord,
+    ThresholdRecord,
     example_name,
     json_schema,
 )
@@ -101,6 +102,37 @@ def test_a_curve_has_as_many_fmr_as_tar_and_one_edge_more_than_bins() -> None:
     for key in ("fmr", "tar", "histogram_edges", "genuine_histogram"):
         with pytest.raises(pydantic.ValidationError, match="curve"):
             Curve.model_validate({**good, key: good[key][:-1]})
+
+
+@pytest.mark.parametrize("edges", [[], [0.0]])
+def test_a_curve_has_a_bin_at_least(edges: list[float]) -> None:
+    good = sample_run.record().curves[0].model_dump()
+    empty = {"histogram_edges": edges, "genuine_histogram": [], "impostor_histogram": []}
+    with pytest.raises(pydantic.ValidationError, match="2 edges or more"):
+        Curve.model_validate({**good, **empty})
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, -0.1, 2])
+def test_a_far_lies_between_0_and_1(far: float) -> None:
+    fixed = {"threat": "T0", "recognizer": "dlib", "view": "landmarks", "n_impostor": 9}
+    with pytest.raises(pydantic.ValidationError, match=r"far\n"):
+        ThresholdRecord.model_validate({**fixed, "far": far, "value": 0.5})
+    for wrong in (far, "0.01"):
+        with pytest.raises(pydantic.ValidationError, match="far must lie between 0 and 1"):
+            MetricRow(metric="tar", value=0.5, params={"far": wrong})
+
+
+def test_examples_have_different_names(tmp_path: Path) -> None:
+    made = sample_run.record().model_dump()
+    with pytest.raises(pydantic.ValidationError, match="two examples have the same name"):
+        RunRecord.model_validate({**made, "examples": ["a", "b", "a"]})
+    with pytest.raises(jsonschema.ValidationError, match="non-unique"):
+        jsonschema.validate({**made, "examples": ["a", "a"]}, json_schema())
+    face = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(DeidbenchError, match="two examples have the same name"):
+        write_run(tmp_path / "run", sample_run.record(), [], sample_run.images(),
+                  [Example("a", face, face)] * 2)  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_numpy_numbers_become_plain_ones() -> None:
@@ -354,6 +386,19 @@ def test_other_columns_are_told(run: Path) -> None:
         validate(run)
     with pytest.raises(DeidbenchError, match="expected columns"):
         read_scores(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "type_"), [("reference", pa.string()), ("score", pa.float64()), ("view", pa.int32())]
+)
+def test_columns_of_another_type_are_told(run: Path, name: str, type_: pa.DataType) -> None:
+    table = read_scores(run)
+    position = table.schema.get_field_index(name)
+    other = pa.nulls(table.num_rows, type_)
+    pq.write_table(table.set_column(position, name, other), run / "scores.parquet")
+    for read in (validate, read_scores):
+        with pytest.raises(DeidbenchError, match=rf"expected columns .* got .*{name} \({type_}\)"):
+            read(run)
 
 
 def test_a_table_of_another_run_is_told(run: Path, tmp_path: Path) -> None:

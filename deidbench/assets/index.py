@@ -7,6 +7,7 @@ installed and none of its code runs.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,10 +30,10 @@ _ACCEPT = (
 _HASHES = ("sha256", "sha512", "sha384")  # strongest use first; md5 and sha1 prove nothing
 
 # pip's own parser merges its defaults, files and PIP_ variables, in its own order of precedence.
-# It runs in a process of its own because importing pip changes logging and warnings.
+# It runs in a process of its own because importing pip changes logging and warnings; isolated,
+# because Python would otherwise import from the current folder whatever is called json or pip.
 _ASK_PIP = """
-import json, sys
-sys.path[:] = [entry for entry in sys.path if entry]
+import json
 from pip._internal.commands import create_command
 options = create_command("download").parser.get_default_values()
 names = ("index_url", "extra_index_urls", "find_links", "no_index", "proxy", "cert",
@@ -123,8 +124,11 @@ def pip_settings() -> PipSettings:
     Raises:
         SourceError: pip is not installed, or its configuration is broken.
     """
-    command = [sys.executable, "-c", _ASK_PIP]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    answer = subprocess.run(  # noqa: S603
+        [sys.executable, "-I", "-c", _ASK_PIP],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        cwd=sys.prefix, env=_environment(),
+    )  # fmt: skip
     if answer.returncode:
         lines = (answer.stderr or answer.stdout).strip().splitlines() or ["no output"]
         raise SourceError(f"cannot read pip's configuration ({lines[-1]}); is pip installed?")
@@ -135,6 +139,14 @@ def pip_settings() -> PipSettings:
         tuple(options["find_links"] or ()),
         _connection(options),
     )
+
+
+def _environment() -> dict[str, str]:
+    """That of this process; what it says relative to the current folder stays true elsewhere."""
+    given = os.environ.get("PIP_CONFIG_FILE")
+    if not given or given == os.devnull:  # pip knows that name
+        return {**os.environ}
+    return {**os.environ, "PIP_CONFIG_FILE": str(Path(given).absolute())}
 
 
 def _connection(options: dict[str, Any]) -> Connection:
@@ -157,7 +169,10 @@ def _places(settings: PipSettings, project: str) -> list[str]:
 def _as_url(link: str) -> str:
     if re.match(r"(https?|file):", link):
         return link
-    return Path(link).expanduser().absolute().as_uri()
+    try:
+        return Path(link).expanduser().absolute().as_uri()
+    except RuntimeError as error:
+        raise SourceError(f"'{link}': its '~' is no home folder here") from error
 
 
 def distributions(place: str, connection: Connection) -> list[Distribution]:

@@ -12,11 +12,16 @@ from typing import NamedTuple
 from deidbench.errors import AssetUnavailableError, DeidbenchError
 
 from .download import SourceError, download, offline, redacted, sha256_of
+from .folders import expanded
 from .registry import Asset, Source, lookup, registry
 
 
 class AssetStatus(NamedTuple):
-    """What is known of an asset without the network: its file, or None, and what is wrong."""
+    """What is known of an asset without the network.
+
+    ``path`` is its checked file, or None. ``problem`` says what is wrong: a damaged file, or a
+    place that cannot be written. It is None for a good file, and for one that is simply absent.
+    """
 
     asset: Asset
     path: Path | None
@@ -27,7 +32,7 @@ def home() -> Path:
     """The folder that holds what deidbench downloads: DEIDBENCH_HOME, else the user's cache."""
     chosen = os.environ.get("DEIDBENCH_HOME")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen, "DEIDBENCH_HOME")
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("deidbench", appauthor=False))
@@ -94,6 +99,7 @@ def verify_asset(asset: Asset) -> Path:
     _hash_of.cache_clear()
     _, path, problem = asset_status(asset)
     if path is None:
+        problem = problem or f"{asset.name} is not on this machine."
         raise AssetUnavailableError(f"{problem} Run: {_command(asset)}.")
     return path
 
@@ -104,7 +110,17 @@ def asset_status(asset: Asset) -> AssetStatus:
     if path:
         return AssetStatus(asset, path, None)
     damaged = [_problem(path, source) for path, source in _cached(asset) if path.is_file()]
-    return AssetStatus(asset, None, next(iter(damaged), f"{asset.name} is not on this machine."))
+    return AssetStatus(asset, None, next(iter(damaged), None) or _unwritable())
+
+
+def _unwritable() -> str | None:
+    """Why nothing can be put into the cache, or None if it can."""
+    wanted = home() / "assets"
+    # os.path answers where a Path raises: below a folder that may not be searched.
+    there = next(path for path in (wanted, *wanted.parents) if os.path.lexists(path))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return None
+    return f"{there} cannot be written; set DEIDBENCH_HOME to another folder."
 
 
 def _fetch_from_sources(asset: Asset) -> Path:
@@ -143,7 +159,7 @@ def _mirrored(asset: Asset) -> Iterator[tuple[Path, Source]]:
     mirror = os.environ.get("DEIDBENCH_MIRROR")
     if not mirror:
         return
-    folder = Path(mirror).expanduser()
+    folder = expanded(mirror, "DEIDBENCH_MIRROR")
     if not folder.is_dir():
         raise DeidbenchError(f"DEIDBENCH_MIRROR names '{mirror}', which is no folder; unset it.")
     for parent, _, names in os.walk(folder):

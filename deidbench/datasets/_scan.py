@@ -22,8 +22,19 @@ def scan(root: Path, layout: str) -> tuple[Sample, ...]:
 
     Raises:
         DeidbenchError: the folder is missing or empty, has images but no subject folders, a link
-            leads nowhere, or a name cannot be told apart or written as UTF-8.
+            leads nowhere, a folder cannot be read, or a name cannot be told apart or written as
+            UTF-8.
     """
+    try:
+        return _scan(root, layout)
+    except OSError as error:
+        raise DeidbenchError(
+            f"cannot read {error.filename or root}: {error.strerror}. Make it readable, or remove "
+            "it."
+        ) from error
+
+
+def _scan(root: Path, layout: str) -> tuple[Sample, ...]:
     if not root.is_dir():
         raise DeidbenchError(f"no folder {root}. Give one laid out as {layout}.")
     samples = sorted(_samples(root), key=lambda sample: sample.id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
+from deidbench.assets.folders import expanded
 from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
@@ -22,8 +22,8 @@ class Folder:
     the harness compares all of them.
 
     Raises:
-        DeidbenchError: no folder is given; ``samples`` raises when it is not laid out so, has
-            fewer than 2 subjects, or no subject with 2 images.
+        DeidbenchError: no folder is given, or that of no user; ``samples`` raises when it is not
+            laid out so, has fewer than 2 subjects, or no subject with 2 images.
     """
 
     name = "folder"
@@ -33,7 +33,7 @@ class Folder:
     def __init__(self, argument: str | None = None) -> None:
         if not argument:
             raise DeidbenchError(f"folder: which one? Write folder:<dir>, laid out as {LAYOUT}.")
-        self.root = Path(argument).expanduser()
+        self.root = expanded(argument, "the dataset")
 
     def samples(self) -> Sequence[Sample]:
         """All samples, sorted by id: ``<subject>/<image>``."""

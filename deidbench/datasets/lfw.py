@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from deidbench.assets.folders import expanded
 from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
@@ -21,8 +22,8 @@ class LFW:
     for in the folder and beside it.
 
     Raises:
-        DeidbenchError: no folder is given; ``samples`` and ``pairs`` raise when the folder or the
-            pair list is not as published.
+        DeidbenchError: no folder is given, or that of no user; ``samples`` and ``pairs`` raise when
+            the folder or the pair list is not as published.
 
     Source: Huang et al. 2007, UM-CS TR 07-49; deep funneling: Huang et al. 2012.
     """
@@ -34,7 +35,7 @@ class LFW:
     def __init__(self, argument: str | None = None) -> None:
         if not argument:
             raise DeidbenchError(f"lfw: where is it? Write lfw:<dir>, laid out as {LAYOUT}.")
-        self.root = Path(argument).expanduser()
+        self.root = expanded(argument, "the dataset")
 
     def samples(self) -> Sequence[Sample]:
         """All samples, sorted by id: ``<Name>/<Name>_0001.jpg``."""

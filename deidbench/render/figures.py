@@ -206,9 +206,10 @@ def _svg(figure: Figure, key: str, label: str) -> str:
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
     view = re.search(r'viewBox="[^"]+"', text)
     head = f'<svg class="chart" role="img" aria-label="{html.escape(label)}"'
-    text = re.sub(r"<svg[^>]*>", f"{head} {view.group() if view else ''}>", text, count=1)
+    head = f"{head} {view.group() if view else ''}>"
+    text = re.sub(r"<svg[^>]*>", lambda _: head, text, count=1)  # a label may hold backslashes
     text = text.replace("xlink:href", "href")
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", text)
+    text = re.sub(r'(\bid="|url\(#|href="#)', lambda found: f"{found[1]}{key}-", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
     for name, colour in _PLACEHOLDER.items():
         text = text.replace(colour, f"var(--{name})")

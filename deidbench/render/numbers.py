@@ -76,8 +76,8 @@ def interval(row: MetricRow, digits: int = 3) -> str:
 
 
 def odds(far: float) -> str:
-    """0.01 as '1 false match in 100'."""
-    return f"1 false match in {1 / far:,.0f}"
+    """0.01 as '1 false match in 100', 0 as 'no false match'."""
+    return "no false match" if far <= 0 else f"1 false match in {1 / far:,.0f}"
 
 
 def count(value: int | None) -> str:

@@ -98,12 +98,14 @@ def _content(runs: list[Run], show_faces: bool) -> dict[str, Any]:
         "roc": [_roc(runs, name, i) for i, name in enumerate(names)],
         "histograms": list(_histograms(runs, names, far)),
         "trade_off": _trade_off(runs),
+        "flattered": _trained_on_lpips(runs),
         "attacks": [(name, tables.recognizer(name, runs, i)) for i, name in enumerate(names)],
         "views": tables.views(runs, far),
         "detection": tables.other(
             runs, _about_detection, "detection", "How often a detector finds a face."
         ),
         "utility": tables.utility(runs),
+        "trained": list(_trained(runs)),
         "speed": tables.other(
             runs,
             lambda row: not _about_detection(row),
@@ -127,10 +129,7 @@ def _title(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         return runs[0].label
     names = list(dict.fromkeys(numbers.plain(run.record.method.name) for run in runs))
-    *most, last = names
-    return (
-        f"{', '.join(most)} and {last} compared" if most else f"{last}: {len(runs)} runs compared"
-    )
+    return f"{_listed(names)} compared" if names[1:] else f"{names[0]}: {len(runs)} runs compared"
 
 
 def _cards(run: Run, far: float | None) -> list[tuple[str, str, str, str]]:
@@ -228,9 +227,38 @@ def _trade_off(runs: Sequence[Run]) -> Panel | None:
 def _either_way(row: MetricRow) -> tuple[float, tuple[float, float] | None]:
     """An AUC and its interval; below 0.5 an attacker turns the score around."""
     at, ends = row.value or 0.0, _ends(row)
-    if at >= 0.5:
+    if not reading.flipped(row):
         return at, ends
     return 1 - at, ends and (1 - ends[1], 1 - ends[0])
+
+
+def _trained(runs: Sequence[Run]) -> Iterator[str]:
+    """What each method was trained on among the image metrics, and what to read instead."""
+    for run in runs:
+        seen = run.record.method.trained_on_metrics
+        if not seen:
+            continue
+        measured = dict.fromkeys(row.metric for row in run.record.rows if "region" in row.params)
+        others = [numbers.title(name) for name in measured if name not in seen]
+        advice = f"read {_listed(others)} beside it" if others else "they flatter it"
+        trained = _listed([numbers.title(name) for name in seen])
+        yield numbers.plain(f"{_named(run, runs)} was trained on {trained}: {advice}.")
+
+
+def _trained_on_lpips(runs: Sequence[Run]) -> list[str]:
+    """Names of the runs that the trade-off chart flatters: LPIPS is its axis."""
+    found = [run for run in runs if "lpips" in run.record.method.trained_on_metrics]
+    return [_named(run, runs) for run in found]
+
+
+def _named(run: Run, runs: Sequence[Run]) -> str:
+    return f"{run.letter} {run.label}" if len(runs) > 1 else run.label
+
+
+def _listed(names: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _unmeasured(run: Run) -> list[tuple[str, str]]:
@@ -242,7 +270,8 @@ def _unmeasured(run: Run) -> list[tuple[str, str]]:
         if one.status == "unavailable" and one.name.lower() not in told:
             found[f"recognizer {one.name}"] = one.reason or "unavailable"
     for limit in record.thresholds:
-        if limit.value is None and limit.recognizer.lower() not in told:
+        lost = limit.value is None and limit.view == "landmarks"
+        if lost and limit.recognizer.lower() not in told:
             found[f"{limit.recognizer} at FAR {limit.far:g}"] = limit.note or "undefined"
     if "human" not in told:
         found["human observers"] = "not measured: only people can tell"
@@ -323,10 +352,6 @@ def command(run: Run) -> str:
 
 def _about_detection(row: MetricRow) -> bool:
     return "detect" in row.metric or "found" in row.metric
-
-
-def _about_speed(row: MetricRow) -> bool:
-    return not _about_detection(row)
 
 
 def _lpips(run: Run) -> list[MetricRow]:

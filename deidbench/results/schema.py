@@ -42,7 +42,15 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _all_different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("two examples have the same name")
+    return names
+
+
 ExampleName = Annotated[str, AfterValidator(_safe_name)]
+Far = Annotated[float, Field(gt=0, lt=1)]
+"""A false accept rate that can be asked for."""
 PlainDict = Annotated[dict[str, Any], AfterValidator(_plain_json)]
 
 
@@ -84,6 +92,13 @@ class MetricRow(Record):
             raise ValueError(f"{self.metric}: interval [{self.low}, {self.high}] is upside down")
         return self
 
+    @model_validator(mode="after")
+    def _far_is_a_rate(self) -> MetricRow:
+        far = self.params.get("far", 0.5)
+        if isinstance(far, str) or not 0 < far < 1:
+            raise ValueError(f"{self.metric}: far must lie between 0 and 1, but got {far!r}")
+        return self
+
 
 class Curve(Record):
     """ROC (true accept rate over false match rate) and score histograms of one attack."""
@@ -100,9 +115,11 @@ class Curve(Record):
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Curve:
-        bins = max(len(self.histogram_edges) - 1, 0)
+        bins = len(self.histogram_edges) - 1
         if len(self.fmr) != len(self.tar):
             raise ValueError(f"curve: {len(self.fmr)} fmr but {len(self.tar)} tar values")
+        if bins < 1:
+            raise ValueError(f"curve: histograms need 2 edges or more, but got {bins + 1}")
         if not len(self.genuine_histogram) == len(self.impostor_histogram) == bins:
             raise ValueError(f"curve: histograms must have {bins} bins, one less than the edges")
         return self
@@ -114,7 +131,7 @@ class ThresholdRecord(Record):
     threat: str
     recognizer: str
     view: View
-    far: float
+    far: Far
     value: float | None
     n_impostor: int
     note: str | None = None
@@ -227,7 +244,11 @@ class RunRecord(Record):
     not_measured: list[NotMeasured] = []
     machine: Machine
     timings: list[StageTiming] = []
-    examples: list[ExampleName] = []
+    examples: Annotated[
+        list[ExampleName],
+        AfterValidator(_all_different),
+        Field(json_schema_extra={"uniqueItems": True}),
+    ] = []
     stored_rows: dict[str, int] = {}
     """Rows of the Parquet files beside this record, by file name; filled in by ``write_run``."""
 

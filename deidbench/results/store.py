@@ -137,7 +137,7 @@ def read_scores(
     wanted = {"threat": threat, "recognizer": recognizer, "view": view}
     given = {name: value for name, value in wanted.items() if value is not None}
     with _parquet(folder, SCORES) as file:
-        _check_columns(file, SCORES, SCORE_SCHEMA.names)
+        _check_columns(file, SCORES, SCORE_SCHEMA)
         groups = [
             _select(file.read_row_group(i), given)
             for i in range(file.num_row_groups)
@@ -175,7 +175,7 @@ def validate(folder: Path) -> RunRecord:
             rows[name] = file.metadata.num_rows
             _check_owner(file, name, record.run_id)
             if name == SCORES:
-                _check_columns(file, name, SCORE_SCHEMA.names)
+                _check_columns(file, name, SCORE_SCHEMA)
                 _check_numbers(file, _image_count(folder))
     if rows != record.stored_rows:
         raise DeidbenchError(
@@ -355,10 +355,17 @@ def _check_version(path: Path, content: Any) -> None:
         )
 
 
-def _check_columns(file: pq.ParquetFile, name: str, expected: Sequence[str]) -> None:
-    if list(file.schema_arrow.names) != list(expected):
-        got = ", ".join(file.schema_arrow.names)
-        raise DeidbenchError(f"{name}: expected columns {', '.join(expected)}, but got {got}.")
+def _check_columns(file: pq.ParquetFile, name: str, expected: pa.Schema) -> None:
+    wanted, found = _columns(expected), _columns(file.schema_arrow)
+    if found != wanted:
+        raise DeidbenchError(
+            f"{name}: expected columns {', '.join(wanted)}, but got {', '.join(found)}."
+        )
+
+
+def _columns(schema: pa.Schema) -> list[str]:
+    """Name and type of each column."""
+    return [f"{field.name} ({field.type})" for field in schema]
 
 
 def _check_owner(file: pq.ParquetFile, name: str, run_id: str) -> None:
