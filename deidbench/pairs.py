@@ -15,6 +15,9 @@ from .types import Pair, Sample
 if TYPE_CHECKING:
     from .types import BoolArray, FloatArray, IntArray
 
+DECIMALS = 5
+"""Of a score. What lies below comes from how faces were batched, not from faces: without rounding,
+a method that paints all faces alike would leak who shared a batch with whom."""
 CHUNK = 1 << 16  # pairs scored at once: two 128-d float32 sides stay in the processor's cache
 
 
@@ -77,6 +80,8 @@ def official_pairs(pairs: Sequence[Pair], samples: Sequence[Sample]) -> PairList
 def score(enrolled: FloatArray, probe: FloatArray, pairs: PairList, similarity: str) -> FloatArray:
     """Similarity of each pair, (P,) float32, larger = more alike; NaN where a side is NaN.
 
+    Rounded to ``DECIMALS``.
+
     Args:
         enrolled, probe: (N, D) embeddings of all samples.
         similarity: 'cosine', or 'negative-euclidean' (minus the distance).
@@ -92,7 +97,7 @@ def score(enrolled: FloatArray, probe: FloatArray, pairs: PairList, similarity: 
         else:
             a -= b
             scores[part] = -np.sqrt(np.einsum("ij,ij->i", a, a))
-    return scores
+    return scores.round(DECIMALS)
 
 
 def _unit(embeddings: FloatArray) -> FloatArray:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from deidbench import assets
 from deidbench.errors import AssetUnavailableError
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A job in the background ignores Ctrl-C, and so would the programs that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 INDEX_ASSETS = ("sface-int8", "dlib-resnet29", "lpips-alexnet")
 

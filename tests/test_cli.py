@@ -161,10 +161,12 @@ def test_ctrl_c_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
          "sface", "--batch-size", "4", "--out", "run"],
         cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not list((home / "cache" / "align").rglob("*.safetensors")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    printed, news = process.communicate(timeout=120)
+    with process:
+        waiting = home / "cache" / "align"
+        while not list(waiting.rglob("*.safetensors")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        printed, news = process.communicate(timeout=120)
     assert process.returncode == 130, news
     assert "What is done is kept. Run the same command again to go on" in news
     assert "Traceback" not in news
