@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -54,7 +55,7 @@ def _examples(*lines: str) -> Callable[[F], F]:
 
     def add(function: F) -> F:
         shown = "\n".join(f"  {line}" for line in lines)
-        function.__doc__ = f"{function.__doc__}\n\n\b\nExamples:\n{shown}\n"
+        function.__doc__ = f"{cleandoc(function.__doc__ or '')}\n\n\b\nExamples:\n{shown}\n"
         return function
 
     return add
@@ -184,8 +185,9 @@ def list_parts(kind: plugins.Kind | None, verbose: bool, as_json: bool) -> None:
     for heading, entries in parts.items():
         click.echo(heading)
         for entry in entries:
-            details = "  ".join(f"{key}: {value}" for key, value in entry.items() if key != "name")
-            click.echo(f"  {entry['name']:<22}{details}".rstrip())
+            click.echo(f"  {entry['name']}")
+            for key, value in list(entry.items())[1:]:
+                click.echo(f"      {key.replace('_', ' ')}: {value}")
 
 
 @cli.group()
