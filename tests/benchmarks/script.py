@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dlib
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from facenet_pytorch import MTCNN
@@ -54,7 +55,11 @@ class Eyes:
 
     def __init__(self) -> None:
         self.dlib = dlib.face_recognition_model_v1(str(assets.fetch("dlib-resnet29")))
-        self.sface = onnxruntime.InferenceSession(str(assets.fetch("sface-int8")))
+        model = onnx.load(assets.fetch("sface-int8"))
+        unused = [given for given in model.graph.input if given.name != "data"]
+        for given in unused:  # left over from the file's conversion; no node needs them
+            model.graph.input.remove(given)
+        self.sface = onnxruntime.InferenceSession(model.SerializeToString())
 
     def embed(self, chip: np.ndarray, points: np.ndarray | None) -> dict[str, np.ndarray]:
         """Embeddings of a chip with its landmarks; NaN without."""
