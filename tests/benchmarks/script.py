@@ -26,6 +26,7 @@ from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from deidbench import assets, geometry
+from deidbench.alignment import SMALLEST_FACE, SMALLEST_IN_CHIP
 from deidbench.metrics.lpips import LPIPS
 from deidbench.recognizers.dlib import Dlib
 
@@ -40,8 +41,9 @@ def crop(image: np.ndarray, points: np.ndarray, template: np.ndarray, size: int)
     return (moved.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def nearest_face(detector: MTCNN, image: np.ndarray) -> np.ndarray | None:
+def nearest_face(detector: MTCNN, image: np.ndarray, smallest: float) -> np.ndarray | None:
     """Landmarks (5, 2) of the face nearest the centre, None without a face."""
+    detector.min_face_size = smallest
     boxes, _, landmarks = detector.detect(Image.fromarray(image), landmarks=True)
     if boxes is None:
         return None
@@ -84,7 +86,7 @@ def main(folder: Path, people: list[str]) -> None:
     embeddings: dict[str, list[np.ndarray]] = defaultdict(list)
     for path in sorted(folder.glob("*/*")):
         image = np.asarray(Image.open(path).convert("RGB"))
-        found = nearest_face(detector, image)
+        found = nearest_face(detector, image, SMALLEST_FACE)
         assert found is not None, path
         clean = crop(image, found, template, CHIP)
         points = SimilarityTransform.from_estimate(found, template)(found)
@@ -94,7 +96,7 @@ def main(folder: Path, people: list[str]) -> None:
         sides = {
             "clean": (clean, points),
             "treated": (treated, points),
-            "detected": (treated, nearest_face(detector, treated)),
+            "detected": (treated, nearest_face(detector, treated, SMALLEST_IN_CHIP * CHIP)),
         }
         for side, (chip, landmarks) in sides.items():
             for name, embedding in eyes.embed(chip, landmarks).items():
