@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
 
 View = Literal["landmarks", "system", "conditional"]
-PairKind = Literal["cross", "same"]
 
 
 @dataclass(frozen=True)

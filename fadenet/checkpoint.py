@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -53,11 +52,6 @@ class Provenance:
     def from_dict(cls, fields: dict[str, Any]) -> Provenance:
         """Rebuild from ``to_dict``."""
         return cls(**{**fields, "subjects": tuple(fields["subjects"])})
-
-
-def subject_digest(subject: str) -> str:
-    """12 hex digits that stand for a person: enough to find an overlap without a list of names."""
-    return hashlib.sha256(subject.encode()).hexdigest()[:12]
 
 
 def save_weights(path: Path, network: FaDeNet, provenance: Provenance) -> None:

@@ -40,7 +40,7 @@ class FaDeNetMethod:
 
     @property
     def training_subjects(self) -> tuple[str, ...]:
-        """``fadenet.checkpoint.subject_digest`` of each person that the weights were trained on."""
+        """``deidbench.types.subject_digest`` of each person that the weights were trained on."""
         return self.provenance.subjects
 
     @torch.no_grad()

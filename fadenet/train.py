@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from deidbench import plugins
-from deidbench.types import Recognizer
+from deidbench.types import Recognizer, subject_digest
 
 from .checkpoint import (
     CheckpointError,
@@ -28,7 +28,6 @@ from .checkpoint import (
     load_state,
     save_state,
     save_weights,
-    subject_digest,
 )
 from .config import TrainConfig, read_config
 from .faces import Faces, TrainingFacesError, batches, load_faces, split_people

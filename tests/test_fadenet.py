@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from deidbench.errors import AssetUnavailableError, DeidbenchError
 from deidbench.geometry import align, chip_template
 from deidbench.testing import check_method
+from deidbench.types import subject_digest
 from fadenet import checkpoint
 from fadenet.checkpoint import (
     CheckpointError,
     Provenance,
     load_weights,
     save_weights,
-    subject_digest,
 )
 from fadenet.config import TrainConfig, TrainConfigError, read_config
 from fadenet.faces import Faces, TrainingFacesError, batches, load_faces, split_people
