@@ -32,6 +32,8 @@ class FrozenRecognizer(nn.Module):
     mean: tuple[float, float, float]
     """Taken from RGB in [0, 255], then divided by ``scale``."""
     scale: tuple[float, float, float]
+    chunk: int = 32
+    """Crops at once on a CPU: few enough that the widest layers stay in its cache."""
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
@@ -57,6 +59,10 @@ class FrozenRecognizer(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Aligned crops (N, 3, size, size) in [0, 1] -> (N, D) float32."""
+        size = self.chunk if crops.device.type == "cpu" else max(len(crops), 1)
+        return torch.cat([self._embedded(chunk) for chunk in torch.split(crops, size)])
+
+    def _embedded(self, crops: Tensor) -> Tensor:
         scaled = crops * self.get_buffer("_gain") + self.get_buffer("_offset")
         embeddings: Tensor = self.network(scaled.contiguous(memory_format=torch.channels_last))
         return embeddings.float()

@@ -31,6 +31,7 @@ class MobileFaceNetCasia(FrozenRecognizer):
     asset = "mobilefacenet-casia"
     mean = (127.5, 127.5, 127.5)
     scale = (127.5, 127.5, 127.5)
+    chunk = 8
 
     @staticmethod
     def read(path: Path) -> nn.Module:

@@ -22,6 +22,7 @@ class MobileFaceNetMS1M(FrozenRecognizer):
     asset = "mobilefacenet-ms1m"
     mean = (0.485 * 255, 0.456 * 255, 0.406 * 255)
     scale = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+    chunk = 8
 
     @staticmethod
     def read(path: Path) -> nn.Module:

@@ -50,6 +50,7 @@ class SFace(FrozenRecognizer):
     asset = "sface-int8"
     mean = (127.5, 127.5, 127.5)
     scale = (128.0, 128.0, 128.0)
+    chunk = 4
 
     @staticmethod
     def read(path: Path) -> nn.Module:

@@ -120,6 +120,8 @@ def numbers(subjects: np.ndarray, embeddings: dict[str, np.ndarray]) -> dict[str
     """AUC of each threat and recognizer over all cross-image pairs."""
     found = {}
     first, second = np.triu_indices(len(subjects), 1)
+    swapped = (first + second) % 2 == 1  # as in deidbench: no image stands always on one side
+    first, second = np.where(swapped, second, first), np.where(swapped, first, second)
     same = subjects[first] == subjects[second]
     sides = {
         "T0 landmarks": ("clean", "clean"),
