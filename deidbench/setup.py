@@ -71,13 +71,18 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
     dataset = load_dataset(config.dataset)
     samples = refuse_trained(_samples(dataset, config), method, config)
     samples = limit_subjects(samples, config.limit_subjects, seed=config.seed)
+    samples, faulty = without_faults(samples, config)
     split = _split(samples, config)
     measured = split.indices(samples, EVAL)
     recognizers, unavailable = load_recognizers(config.recognizers, progress)
-    gaps = no_metrics + [
-        NotMeasured(what=f"recognizer {one.name}", why=one.reason or NO_WEIGHTS)
-        for one in unavailable
-    ]
+    gaps = (
+        no_metrics
+        + faulty
+        + [
+            NotMeasured(what=f"recognizer {one.name}", why=one.reason or NO_WEIGHTS)
+            for one in unavailable
+        ]
+    )
     stages = Stages(
         samples=samples, method=method, cache=Cache(assets.home() / "cache"), progress=progress,
         device=device, batch_size=config.batch_size, chip_size=config.chip_size,
@@ -178,6 +183,22 @@ def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
             )
         return [sample for sample in samples if sample.id in listed]
     return samples
+
+
+def without_faults(
+    samples: Sequence[Sample], config: RunConfig
+) -> tuple[list[Sample], list[NotMeasured]]:
+    """Samples to measure, and what is said of those with wrong labels.
+
+    People are drawn before, so that a fault changes nobody's part. An official list is kept as it
+    was published.
+    """
+    kept = [one for one in samples if one.fault is None or config.pairs == "official"]
+    count = len(samples) - len(kept)
+    if not count:
+        return kept, []
+    what = f"{count} image{'s' * (count > 1)} with a wrong label"
+    return kept, [NotMeasured(what=what, why="known to show another person than their folder says")]
 
 
 def refuse_trained(

@@ -38,6 +38,8 @@ class Sample:
     """Optional group labels (sex, age band, skin tone, ...). Never guessed."""
     split: str | None = None
     """The part that the dataset itself puts this sample in, when it has fixed splits."""
+    fault: str | None = None
+    """What is known to be wrong with its label; such a sample is left out of cross-image pairs."""
 
 
 def subject_digest(subject: str) -> str:

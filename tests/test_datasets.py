@@ -370,6 +370,23 @@ def test_a_folder_with_other_names_is_not_lfw(tmp_path: Path, name: str) -> None
         put_lfw(tmp_path).samples()
 
 
+@pytest.mark.parametrize("kind", [LFW, Folder])
+def test_known_label_faults_are_marked(tmp_path: Path, kind: type[LFW | Folder]) -> None:
+    put_people(tmp_path, Recep_Tayyip_Erdogan=5, Michael_Schumacher=8)
+    faulty = {sample.id: sample.fault for sample in kind(str(tmp_path)).samples() if sample.fault}
+    assert list(faulty) == [
+        "Michael_Schumacher/Michael_Schumacher_0008.jpg",
+        "Recep_Tayyip_Erdogan/Recep_Tayyip_Erdogan_0004.jpg",
+    ]
+    assert "Abdullah Gul" in str(faulty["Recep_Tayyip_Erdogan/Recep_Tayyip_Erdogan_0004.jpg"])
+
+
+def test_a_label_fault_is_known_in_every_format(tmp_path: Path) -> None:
+    put_people(tmp_path, Ann=2)
+    put_image(tmp_path / "Michael_Schumacher" / "Michael_Schumacher_0008.png")
+    assert [bool(one.fault) for one in Folder(str(tmp_path)).samples()] == [False, False, True]
+
+
 @pytest.mark.real
 def test_lfw_eval_is_read_completely() -> None:
     assets = Path(os.environ.get("DEIDBENCH_TEST_ASSETS", ""))

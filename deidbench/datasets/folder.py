@@ -10,6 +10,7 @@ from deidbench.assets.folders import expanded
 from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
+from ._faults import mark_faults
 from ._scan import scan
 
 LAYOUT = "<dir>/<subject>/<image>"
@@ -27,7 +28,7 @@ class Folder:
     """
 
     name = "folder"
-    version = 1
+    version = 2  # 2: images with known label faults are marked
     synthetic = False
 
     def __init__(self, argument: str | None = None) -> None:
@@ -45,7 +46,7 @@ class Folder:
 
     @cached_property
     def _samples(self) -> tuple[Sample, ...]:
-        samples = scan(self.root, LAYOUT)
+        samples = mark_faults(scan(self.root, LAYOUT))
         sizes = Counter(sample.subject for sample in samples)
         if len(sizes) < 2:
             raise DeidbenchError(

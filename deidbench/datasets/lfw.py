@@ -10,6 +10,7 @@ from deidbench.assets.folders import expanded
 from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
+from ._faults import mark_faults
 from ._scan import scan
 
 LAYOUT = "<dir>/<Name>/<Name>_0001.jpg"
@@ -29,7 +30,7 @@ class LFW:
     """
 
     name = "lfw"
-    version = 1
+    version = 2  # 2: images with known label faults are marked
     synthetic = False
 
     def __init__(self, argument: str | None = None) -> None:
@@ -51,7 +52,7 @@ class LFW:
 
     @cached_property
     def _samples(self) -> tuple[Sample, ...]:
-        samples = scan(self.root, LAYOUT)
+        samples = mark_faults(scan(self.root, LAYOUT))
         for sample in samples:
             name, _, number = sample.path.stem.rpartition("_")
             if name != sample.path.parent.name or not _is_number(number):
