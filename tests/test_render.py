@@ -593,7 +593,7 @@ def test_long_names_keep_their_ends() -> None:
     ("value", "text"),
     [(0, "0"), (0.8344, "0.834"), (24.61, "24.6"), (9.999, "10.0"), (1234.5, "1,234"),
      (0.00012345, "0.000123"), (1.2e-9, "1.2e-09"), (-0.475, "\u22120.475"), (100, "100"),
-     (99.95, "100")],
+     (99.95, "100"), (0.99984, "0.9998"), (0.999999, "0.9999"), (1, "1.00")],
 )  # fmt: skip
 def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
     assert numbers.number(value) == text

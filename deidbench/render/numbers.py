@@ -20,9 +20,11 @@ RATES = frozenset({"detection-rate", "dodging-psr", "eer", "far", "fmr", "fnmr",
 
 
 def number(value: float) -> str:
-    """Three significant digits: 0.834, 24.6, 1,234, 1.2e-07."""
+    """Three significant digits: 0.834, 24.6, 1,234, 1.2e-07; never 1.00 for what is short of it."""
     if value == 0:
         return "0"
+    if 0.9995 <= value < 1:
+        return f"{math.floor(10_000 * value) / 10_000:.4f}"
     rounded = float(f"{value:.3g}")
     places = 2 - math.floor(math.log10(abs(rounded)))
     if places > 6:

@@ -109,8 +109,8 @@ def _auc(row: MetricRow, narrow: bool) -> str:
 
 
 def _bare(value: float, places: int) -> str:
-    """.834 or 1.00: no more than four signs, as narrow screens have no room for more."""
-    text = f"{value:.{places}f}"
+    """.834, .9998 or 1.00: few signs, as narrow screens have no room for more."""
+    text = numbers.number(value) if 0.9995 <= value < 1 else f"{value:.{places}f}"
     return text.removeprefix("0") if text.startswith("0") else text[: places + 1]
 
 
