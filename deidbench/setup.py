@@ -18,7 +18,7 @@ from .measure import Ruler
 from .pairs import PairList, cross_pairs, official_pairs, same_image_pairs, with_impostors
 from .progress import Progress
 from .results.schema import NotMeasured, RecognizerRecord
-from .split import CALIBRATION, EVAL, Split, limit_subjects, split_subjects
+from .split import CALIBRATION, EVAL, Split, limit_subjects, measured_parts, split_subjects
 from .stages import Stages
 from .types import Dataset, Method, Recognizer, Sample, Threat, subject_digest
 
@@ -182,7 +182,7 @@ def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
                 "Use --pairs cross."
             )
         return [sample for sample in samples if sample.id in listed]
-    return samples
+    return measured_parts(samples)
 
 
 def without_faults(

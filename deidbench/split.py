@@ -11,6 +11,7 @@ from .errors import DeidbenchError
 from .types import Sample
 
 CALIBRATION, EVAL = "calibration", "eval"
+METHOD_TRAIN, ATTACKER_TRAIN = "method-train", "attacker-train"
 SMALLEST_PART = 2  # people: one alone makes no impostor pair
 
 
@@ -48,11 +49,32 @@ def split_subjects(samples: Sequence[Sample], *, seed: int, calibration_share: f
     return Split(seed, parts)
 
 
+def measured_parts(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples that make thresholds and numbers, without those that others learn from.
+
+    Raises:
+        DeidbenchError: one person is in two parts of the dataset.
+    """
+    _own_parts(samples)
+    return [sample for sample in samples if sample.split in (None, CALIBRATION, EVAL)]
+
+
 def limit_subjects(samples: Sequence[Sample], limit: int | None, *, seed: int) -> list[Sample]:
-    """All samples of a draw of people, the same draw for the same seed."""
+    """All samples of a draw of people, the same draw for the same seed.
+
+    Each of the dataset's own parts keeps its share.
+    """
     if limit is None:
         return list(samples)
-    kept = set(_shuffled({sample.subject for sample in samples}, seed)[:limit])
+    parts: dict[str | None, set[str]] = {}
+    for sample in samples:
+        parts.setdefault(sample.split, set()).add(sample.subject)
+    ranked = [
+        ((rank + 0.5) / len(people), name)  # how far down in its part: comparable between parts
+        for people in parts.values()
+        for rank, name in enumerate(_shuffled(people, seed))
+    ]
+    kept = {name for _, name in sorted(ranked)[:limit]}
     return [sample for sample in samples if sample.subject in kept]
 
 

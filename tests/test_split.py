@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deidbench.errors import DeidbenchError
-from deidbench.split import CALIBRATION, EVAL, limit_subjects, split_subjects
+from deidbench.split import (
+    ATTACKER_TRAIN,
+    CALIBRATION,
+    EVAL,
+    METHOD_TRAIN,
+    limit_subjects,
+    measured_parts,
+    split_subjects,
+)
 from deidbench.types import Sample
 
 
@@ -57,6 +65,39 @@ def test_one_person_in_two_parts_is_refused() -> None:
     ]
     with pytest.raises(DeidbenchError, match="'a' is in two parts"):
         split_subjects(samples, seed=0, calibration_share=0.4)
+
+
+PARTS = {METHOD_TRAIN: 12, ATTACKER_TRAIN: 14, CALIBRATION: 8, EVAL: 14}
+
+
+def four_parts() -> list[Sample]:
+    return [
+        Sample(id=f"{part}{i}/0", subject=f"{part}{i}", path=Path("x"), split=part)
+        for part, count in PARTS.items()
+        for i in range(count)
+    ]
+
+
+def test_people_that_others_learn_from_are_not_measured() -> None:
+    kept = measured_parts(four_parts())
+    assert {sample.split for sample in kept} == {CALIBRATION, EVAL}
+    assert len(kept) == PARTS[CALIBRATION] + PARTS[EVAL]
+    assert measured_parts(people(4)) == people(4), "a dataset without parts keeps all"
+
+
+def test_a_person_in_a_part_that_is_not_measured_may_be_in_no_other() -> None:
+    samples = four_parts()
+    samples.append(Sample(id="x/0", subject=samples[0].subject, path=Path("x"), split=EVAL))
+    with pytest.raises(DeidbenchError, match="is in two parts"):
+        measured_parts(samples)
+
+
+@given(limit=st.integers(4, 22), seed=st.integers(0, 1000))
+def test_a_limit_keeps_the_share_of_each_part(limit: int, seed: int) -> None:
+    kept = limit_subjects(measured_parts(four_parts()), limit, seed=seed)
+    assert len(kept) == limit
+    calibrating = sum(sample.split == CALIBRATION for sample in kept)
+    assert abs(calibrating - limit * PARTS[CALIBRATION] / 22) <= 1
 
 
 def test_too_few_people_are_refused_with_what_to_do() -> None:
