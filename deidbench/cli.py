@@ -191,6 +191,30 @@ def list_parts(kind: plugins.Kind | None, verbose: bool, as_json: bool) -> None:
 
 
 @cli.group()
+def datasets() -> None:
+    """Say more about the datasets that are installed."""
+
+
+@datasets.command("card")
+@click.argument("name", shell_complete=_names("datasets"))
+@_examples("deidbench datasets card synthid", "deidbench datasets card synthid > synthid.md")
+def datasets_card(name: str) -> None:
+    """Print the datasheet of the dataset NAME.
+
+    On a terminal it is laid out; a file or another program gets the Markdown.
+    """
+    from .config import split_argument
+
+    name, _ = split_argument(name)
+    card = getattr(plugins.load("datasets", name), "card", None)
+    if card is None:
+        raise DeidbenchError(
+            f"dataset '{name}' has no card. See docs/datasets.md, or ask whoever made it."
+        )
+    _show_markdown(card())
+
+
+@cli.group()
 def assets() -> None:
     """Manage the weights that live outside the package."""
 
@@ -280,6 +304,17 @@ def completion(shell: str) -> None:
     if kind is None:
         raise DeidbenchError(f"no completion for '{shell}'. Use bash, zsh or fish.")
     click.echo(kind(cli, {}, "deidbench", "_DEIDBENCH_COMPLETE").source())
+
+
+def _show_markdown(text: str) -> None:
+    """Rendered on a terminal; as it is for a file or another program."""
+    if not sys.stdout.isatty():
+        click.echo(text, nl=False)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
 
 
 def _refuse_unknown(config: RunConfig) -> None:

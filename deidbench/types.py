@@ -58,7 +58,12 @@ class Pair:
 
 
 class Dataset(Protocol):
-    """Photographs with known subjects. Built as ``cls(argument)``; argument is what follows ':'."""
+    """Photographs with known subjects. Built as ``cls(argument)``; argument is what follows ':'.
+
+    A dataset may also offer a class method ``card() -> str``, its datasheet in Markdown (what is in
+    it, how it was made, what it is good for and what not): ``deidbench datasets card`` prints it.
+    It is called without an argument of the dataset, and must not import torch.
+    """
 
     name: str
     version: int

@@ -17,9 +17,10 @@ from PIL import Image
 
 from deidbench.datasets.folder import Folder
 from deidbench.datasets.lfw import LFW
-from deidbench.datasets.synthid import SynthID
+from deidbench.datasets.synthid import LABELS, SynthID
 from deidbench.errors import DeidbenchError
 from deidbench.images import read_image
+from deidbench.split import ATTACKER_TRAIN, CALIBRATION, EVAL, METHOD_TRAIN
 from deidbench.types import Dataset
 
 
@@ -50,14 +51,25 @@ def link(path: Path, target: Path) -> None:
 # synthid
 
 
-def test_synthid_has_20_people_with_6_readable_images_each() -> None:
+def test_synthid_has_96_people_with_8_readable_images_each() -> None:
     samples = SynthID().samples()
-    assert len(samples) == 120
-    assert set(Counter(sample.subject for sample in samples).values()) == {6}
-    assert len({sample.subject for sample in samples}) == 20
+    assert len(samples) == 768
+    assert set(Counter(sample.subject for sample in samples).values()) == {8}
+    assert len({sample.subject for sample in samples}) == 96
     images = [read_image(sample.path) for sample in samples]
-    assert {image.shape for image in images} == {(256, 256, 3)}
-    assert len({image.tobytes() for image in images}) == 120
+    assert {image.shape for image in images} == {(224, 224, 3)}
+    assert len({image.tobytes() for image in images}) == 768
+    assert sum(sample.path.stat().st_size for sample in samples) < 12e6
+
+
+def test_the_parts_of_synthid_share_nobody() -> None:
+    people: dict[str | None, set[str]] = {}
+    for sample in SynthID().samples():
+        people.setdefault(sample.split, set()).add(sample.subject)
+    assert {part: len(names) for part, names in people.items()} == {
+        METHOD_TRAIN: 24, ATTACKER_TRAIN: 28, CALIBRATION: 16, EVAL: 28,
+    }  # fmt: skip
+    assert len(set.union(*people.values())) == 96
 
 
 def test_synthid_lists_exactly_the_images_that_it_ships() -> None:
@@ -71,14 +83,14 @@ def test_synthid_lists_exactly_the_images_that_it_ships() -> None:
 def test_synthid_labels_are_complete_and_constant_where_the_person_is() -> None:
     by_subject: dict[str, set[tuple[str, ...]]] = {}
     for sample in SynthID().samples():
-        assert set(sample.labels) == {"gender", "age_band", "ancestry", "expression", "pose"}
+        assert set(sample.labels) == {*LABELS, "pose"}
         assert all(sample.labels.values())
         fixed = tuple(sample.labels[key] for key in ("gender", "age_band", "ancestry"))
         by_subject.setdefault(sample.subject, set()).add(fixed)
     assert all(len(labels) == 1 for labels in by_subject.values())
     assert Counter(next(iter(labels))[0] for labels in by_subject.values()) == {
-        "female": 10,
-        "male": 10,
+        "female": 48,
+        "male": 48,
     }
 
 

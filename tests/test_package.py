@@ -13,7 +13,12 @@ import pytest
 import deidbench
 
 DATA = {
-    "deidbench": ["py.typed", "render/templates/report.html.j2", "datasets/synthid/samples.csv"],
+    "deidbench": [
+        "py.typed",
+        "render/templates/report.html.j2",
+        "datasets/synthid/samples.csv",
+        "datasets/synthid/card.md",
+    ],
     "deidbench_baselines": ["py.typed"],
     "fadenet": ["py.typed", "weights/fadenet.safetensors", "configs/fadenet.toml"],
 }

@@ -12,22 +12,23 @@ from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
 TURNED = 15.0  # degrees of yaw
-LABELS = ("gender", "age_band", "ancestry", "expression")
+LABELS = ("gender", "age_band", "ancestry", "expression", "light", "hair", "glasses")
 
 
 class SynthID:
-    """20 rendered people with 6 photographs each, 256 x 256; none of them exists.
+    """96 rendered people with 8 photographs each, 224 x 224; none of them exists.
 
-    Labels are what was rendered, not what was guessed: gender, age_band, ancestry, expression,
+    Its parts are fixed: method-train, attacker-train, calibration, eval. Labels are what was
+    rendered, not what was guessed: gender, age_band, ancestry, expression, light, hair, glasses,
     and pose ('frontal' up to 15 degrees of yaw, then 'turned'). Numbers from this set rank
-    methods; they are never rates that hold for real people (README.md in its folder).
+    methods; they are never rates that hold for real people (card.md in its folder).
 
     Raises:
         DeidbenchError: an argument is given.
     """
 
     name = "synthid"
-    version = 1
+    version = 2  # 2: 96 people instead of 20
     synthetic = True
 
     def __init__(self, argument: str | None = None) -> None:
@@ -36,12 +37,17 @@ class SynthID:
         self.root = Path(str(files(__name__)))
 
     def samples(self) -> Sequence[Sample]:
-        """All 120 samples, sorted by id: ``id000/00.jpg``."""
+        """All 768 samples, sorted by id: ``id000/00.jpg``."""
         return self._samples
 
     def pairs(self) -> Sequence[Pair]:
         """Empty: all images are compared."""
         return ()
+
+    @classmethod
+    def card(cls) -> str:
+        """The datasheet, in Markdown: how the set was made, its numbers and known faults."""
+        return files(__name__).joinpath("card.md").read_text(encoding="utf-8")
 
     @cached_property
     def _samples(self) -> tuple[Sample, ...]:
@@ -51,4 +57,5 @@ class SynthID:
     def _sample(self, row: Mapping[str, str]) -> Sample:
         pose = "turned" if abs(float(row["yaw"])) > TURNED else "frontal"
         labels = {label: row[label] for label in LABELS} | {"pose": pose}
-        return Sample(row["path"], row["subject"], self.root / "images" / row["path"], labels)
+        path = self.root / "images" / row["path"]
+        return Sample(row["path"], row["subject"], path, labels, split=row["split"])
