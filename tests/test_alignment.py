@@ -60,12 +60,15 @@ def test_aligned_images_are_taken_as_they_are(photos: list[np.ndarray]) -> None:
     assert again.found.all()
 
 
-def test_a_shifted_photograph_gives_the_same_chip(
-    aligner: Aligner, photos: list[np.ndarray]
-) -> None:
-    padded = np.pad(photos[0], ((30, 10), (5, 35), (0, 0)), mode="edge")
-    a, b = aligner([photos[0]]).chips[0].float(), aligner([padded]).chips[0].float()
-    assert (a - b).abs().mean() < 6  # of 255: the detector moves by fractions of a pixel
+def test_landmarks_move_with_the_photograph(aligner: Aligner) -> None:
+    """Up to MTCNN's own unrest: its search steps by 2 pixels at each scale."""
+    photos = [read_image(sample.path) for sample in SynthID(None).samples()[:64:2]]
+    moved = [np.pad(photo, ((30, 10), (5, 35), (0, 0)), mode="edge") for photo in photos]
+    before, after = aligner.detect(photos), aligner.detect(moved)
+    between_eyes = np.linalg.norm(before[:, 0] - before[:, 1], axis=1)
+    error = np.linalg.norm(after - before - [5, 30], axis=2).mean(1) / between_eyes
+    assert np.median(error) < 0.05
+    assert error.max() < 0.25
 
 
 def test_eight_bits_survive_the_way_to_floats_and_back() -> None:
