@@ -75,14 +75,10 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
     split = _split(samples, config)
     measured = split.indices(samples, EVAL)
     recognizers, unavailable = load_recognizers(config.recognizers, progress)
-    gaps = (
-        no_metrics
-        + faulty
-        + [
-            NotMeasured(what=f"recognizer {one.name}", why=one.reason or NO_WEIGHTS)
-            for one in unavailable
-        ]
-    )
+    no_recognizers = [
+        NotMeasured(what=f"recognizer {one.name}", why=one.reason or NO_WEIGHTS)
+        for one in unavailable
+    ]
     stages = Stages(
         samples=samples, method=method, cache=Cache(assets.home() / "cache"), progress=progress,
         device=device, batch_size=config.batch_size, chip_size=config.chip_size,
@@ -99,7 +95,7 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
         config=config, progress=progress, device=device, dataset=dataset, samples=samples,
         split=split, method=method, recognizers=recognizers, unavailable=unavailable,
         threats=[plugins.load("threats", name)() for name in plugins.names("threats")],
-        stages=stages, gaps=gaps,
+        stages=stages, gaps=[*no_metrics, *faulty, *no_recognizers],
         ruler=Ruler(metrics, subjects, _weights(subjects, measured, config)),
         calibration=None if official else cross_pairs(calibrating, subjects),
         cross=cross, own=own, same=with_impostors(own, cross), measured=np.array(measured),

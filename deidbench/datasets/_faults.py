@@ -1,8 +1,8 @@
 """Images of public sets that are known to show another person than their folder says.
 
 Such an image makes genuine pairs of two people and impostor pairs of one, and a few of them decide
-the AUC of a good recognizer: the first below is in 14 of 1,259 genuine pairs of a draw of 60
-people, and takes sface from .9999 to .997.
+the AUC of a good recognizer: one of the two below is in 14 of the 1,259 genuine pairs of a draw of
+60 people, and takes sface from .9999 to .997.
 
 An image is listed when all four recognizers of deidbench agree, over the 610 people with four or
 more images: its median similarity to its own folder is below what 99.9 % of impostors reach, and
