@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -446,11 +447,18 @@ def two_colours(mode: str) -> Image.Image:
     return image.convert(mode, palette=Image.Palette.ADAPTIVE)
 
 
+OLD_PILLOW = pytest.mark.skipif(
+    int(PIL.__version__.split(".")[0]) < 13,
+    reason="Pillow 12 calls the YCbCr TIFF that it writes truncated; 13 reads it",
+)
+
+
 @pytest.mark.parametrize(
     ("mode", "name"),
     [
         ("RGB", "1.png"), ("RGBA", "1.png"), ("P", "1.png"), ("P", "1.gif"), ("RGB", "1.bmp"),
-        ("RGB", "1.tif"), ("CMYK", "1.tif"), ("RGBA", "1.tif"), ("YCbCr", "1.tif"),
+        ("RGB", "1.tif"), ("CMYK", "1.tif"), ("RGBA", "1.tif"),
+        pytest.param("YCbCr", "1.tif", marks=OLD_PILLOW),
     ],
 )  # fmt: skip
 def test_every_kind_of_colour_becomes_rgb(tmp_path: Path, mode: str, name: str) -> None:

@@ -23,7 +23,7 @@ def test_similarity_transform_equals_scikit_image() -> None:
     source = torch.rand(4, 5, 2, generator=torch.Generator().manual_seed(1)) * 100
     found = geometry.similarity_transform(source, geometry.ARC112)
     for points, ours in zip(source, found, strict=True):
-        theirs = skimage.SimilarityTransform.from_estimate(points.numpy(), geometry.ARC112.numpy())
+        theirs = skimage.estimate_transform("similarity", points.numpy(), geometry.ARC112.numpy())
         torch.testing.assert_close(
             ours, torch.from_numpy(theirs.params[:2]).float(), rtol=1e-3, atol=2e-3
         )

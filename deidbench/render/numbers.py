@@ -20,7 +20,7 @@ RATES = frozenset({"detection-rate", "dodging-psr", "eer", "far", "fmr", "fnmr",
 
 
 def number(value: float) -> str:
-    """Three significant digits: 0.834, 24.6, 1,234, 1.2e-07; never 1.00 for what is short of it."""
+    """Three significant digits: 0.834, 24.6, 1,234, 1.23e-07; never 1.00 for less than 1."""
     if value == 0:
         return "0"
     if 0.9995 <= value < 1:
@@ -28,7 +28,7 @@ def number(value: float) -> str:
     rounded = float(f"{value:.3g}")
     places = 2 - math.floor(math.log10(abs(rounded)))
     if places > 6:
-        text = f"{rounded:.1e}"
+        text = f"{rounded:.3g}"
     else:
         text = f"{rounded:.{places}f}" if places > 0 else f"{value:,.0f}"
     return text.replace("-", MINUS, 1) if value < 0 else text

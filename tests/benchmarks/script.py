@@ -21,7 +21,7 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from skimage.transform import SimilarityTransform, warp
+from skimage.transform import estimate_transform, warp
 from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -36,7 +36,7 @@ SIGMA = 7.5
 
 def crop(image: np.ndarray, points: np.ndarray, template: np.ndarray, size: int) -> np.ndarray:
     """uint8 (H, W, 3) -> uint8 (size, size, 3) with the landmarks on the template."""
-    found = SimilarityTransform.from_estimate(points, template)
+    found = estimate_transform("similarity", points, template)
     moved = warp(image / 255.0, found.inverse, output_shape=(size, size), order=1)
     return (moved.clip(0, 1) * 255).round().astype(np.uint8)
 
@@ -89,7 +89,7 @@ def main(folder: Path, people: list[str]) -> None:
         found = nearest_face(detector, image, SMALLEST_FACE)
         assert found is not None, path
         clean = crop(image, found, template, CHIP)
-        points = SimilarityTransform.from_estimate(found, template)(found)
+        points = estimate_transform("similarity", found, template)(found)
         blurred = gaussian_filter(clean / 255.0, (SIGMA, SIGMA, 0), mode="reflect")
         treated = (blurred.clip(0, 1) * 255).round().astype(np.uint8)
         subjects.append(path.parent.name)
