@@ -14,7 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job in the background ignores Ctrl-C, and so would the programs that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-INDEX_ASSETS = ("sface-int8", "dlib-resnet29", "lpips-alexnet")
+INDEX_ASSETS = ("sface-int8", "dlib-resnet29", "lpips-alexnet", "yunet")
 
 
 @pytest.fixture(scope="session")

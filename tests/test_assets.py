@@ -520,7 +520,7 @@ def test_every_entry_is_well_formed(name: str) -> None:
     assert asset.licence and asset.citation and asset.description
     assert asset.sources
     for source in asset.sources:
-        assert source.size is not None and source.size > 1_000_000
+        assert source.size is not None and source.size > 100_000
         if source.location.startswith("pypi:"):
             wanted = Requirement.parse(source.location)
             assert wanted.project and wanted.version

