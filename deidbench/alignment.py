@@ -33,6 +33,8 @@ class Aligned:
     """(N, 5, 2) float32, in chip pixels."""
     found: Tensor
     """(N,) bool."""
+    transforms: Tensor
+    """(N, 2, 3) float32, from photograph to chip pixels; NaN where there is no face."""
 
 
 class Aligner:
@@ -61,10 +63,17 @@ class Aligner:
         landmarks = self.detect(images, chips=self.aligned)
         rows = [self._chip(image, points) for image, points in zip(images, landmarks, strict=True)]
         return Aligned(
-            torch.stack([chip for chip, _ in rows]),
-            torch.stack([points for _, points in rows]),
+            torch.stack([chip for chip, _, _ in rows]),
+            torch.stack([points for _, points, _ in rows]),
             torch.from_numpy(np.isfinite(landmarks).all((1, 2))),
+            torch.stack([transform for _, _, transform in rows]),
         )
+
+    def chip_of(self, image: Image, transform: Tensor) -> Tensor:
+        """The chip (3, S, S) uint8 of a photograph, by the transform of another version of it."""
+        if self.aligned:
+            return _planes(_resize(image, self.size))
+        return self._warped(image, transform)
 
     def detect(self, images: Sequence[Image], *, chips: bool = False) -> FloatArray:
         """Landmarks in image pixels, (N, 5, 2) float32; NaN where no face was found.
@@ -85,16 +94,24 @@ class Aligner:
                     landmarks[index] = faces[_nearest_centre(candidates, stack.shape[1:3])]
         return landmarks
 
-    def _chip(self, image: Image, landmarks: FloatArray) -> tuple[Tensor, Tensor]:
+    def _chip(self, image: Image, landmarks: FloatArray) -> tuple[Tensor, Tensor, Tensor]:
         points = torch.from_numpy(landmarks)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         if self.aligned:
-            return pixels.contiguous(), points
+            return _planes(image), points, torch.eye(2, 3)
         if not bool(points.isfinite().all()):
-            return torch.zeros(3, self.size, self.size, dtype=torch.uint8), points
+            black = torch.zeros(3, self.size, self.size, dtype=torch.uint8)
+            return black, points, torch.full((2, 3), torch.nan)
         transform = similarity_transform(points[None], chip_template(self.size))
-        chip = warp(pixels[None].float(), transform, self.size)[0]
-        return to_uint8(chip / 255), apply(transform, points[None])[0]
+        moved = apply(transform, points[None])[0]
+        return self._warped(image, transform[0]), moved, transform[0]
+
+    def _warped(self, image: Image, transform: Tensor) -> Tensor:
+        return to_uint8(warp(_planes(image)[None].float(), transform[None], self.size)[0] / 255)
+
+
+def _planes(image: Image) -> Tensor:
+    """(H, W, 3) -> (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def to_uint8(faces: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from . import __version__, plugins
-from .config import RunConfig
+from .config import ALL, RunConfig, parse_value
 from .errors import DeidbenchError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,6 +65,16 @@ def _split_names(_: click.Context, __: click.Parameter, value: str | None) -> tu
     return tuple(name.strip() for name in (value or "").split(",") if name.strip())
 
 
+def _settings(
+    _: click.Context, __: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, bool | int | float | str], ...]:
+    pairs = [value.partition("=") for value in values]
+    for name, sign, value in pairs:
+        if not (name.strip() and sign):
+            raise DeidbenchError(f"--set expects NAME=VALUE, but got '{name}{sign}{value}'.")
+    return tuple((name.strip(), parse_value(value)) for name, _, value in pairs)
+
+
 def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
     """Shell completion of the installed names of a kind."""
 
@@ -80,18 +90,25 @@ def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
 @click.option("--method", required=True, shell_complete=_names("methods"),
               help="What to measure; see 'deidbench list methods'.")  # fmt: skip
 @click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
+@click.option("--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
+              help="A setting of the method; may be given several times.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path),
               help="Weights of your own training, for a method that takes them.")  # fmt: skip
 @click.option("--dataset", default="synthid", show_default=True, shell_complete=_names("datasets"),
-              help="NAME or NAME:ARGUMENT: folder:DIR (subject/image), lfw:DIR.")  # fmt: skip
+              help="NAME or NAME:ARGUMENT: folder:DIR (subject/image), lfw:DIR, ...")  # fmt: skip
+@click.option("--adults-only/--with-children", "adults_only", default=True, show_default=True,
+              help="Whether to leave out children, where a dataset says who is one.")  # fmt: skip
 @click.option("--recognizers", callback=_split_names, shell_complete=_names("recognizers"),
-              help="Attackers' eyes, by comma; default: all whose weights can be had.")  # fmt: skip
+              help="Attackers' eyes, by comma, or 'all'; see 'deidbench list'.")  # fmt: skip
+@click.option("--metrics", callback=_split_names, shell_complete=_names("metrics"),
+              help="More metrics, by comma, or 'all', besides the default ones.")  # fmt: skip
 @click.option("--pairs", type=click.Choice(["cross", "official"]), default="cross",
               show_default=True, help="All cross-image pairs or the dataset's list.")  # fmt: skip
 @click.option("--aligned", is_flag=True, help="The images are face chips: do not warp them.")
 @click.option("--chip-size", type=int, default=160, show_default=True, help="Side, in pixels.")
 @click.option("--limit-subjects", type=int, help="Only this many people, drawn by --seed.")
 @click.option("--leave-out-trained", is_flag=True, help="Skip people the method was trained on.")
+@click.option("--strict", is_flag=True, help="Stop at the first image that fails.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--draws", type=int, default=2000, show_default=True, help="Bootstrap draws.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
@@ -106,6 +123,8 @@ def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
     "deidbench evaluate --method gaussian-blur --strength 0.8 --recognizers dlib,sface",
     "deidbench evaluate --method pixelate --dataset folder:faces --limit-subjects 100",
     "deidbench evaluate --method identity --dataset lfw:lfw --pairs official",
+    "deidbench evaluate --method folder-output:treated --dataset folder:faces",
+    "deidbench evaluate --method 'command:blur --in {in} --out {out}' --dataset folder:faces",
 )
 def evaluate(as_json: bool, quiet: bool, **options: Any) -> None:
     """Attack faces treated by a method, and measure what is left of them.
@@ -203,15 +222,38 @@ def datasets_card(name: str) -> None:
 
     On a terminal it is laid out; a file or another program gets the Markdown.
     """
-    from .config import split_argument
-
-    name, _ = split_argument(name)
+    name, _ = plugins.split_argument(name)
     card = getattr(plugins.load("datasets", name), "card", None)
     if card is None:
         raise DeidbenchError(
             f"dataset '{name}' has no card. See docs/datasets.md, or ask whoever made it."
         )
     _show_markdown(card())
+
+
+@datasets.command("check")
+@click.argument("dataset", shell_complete=_names("datasets"))
+@click.option("--adults-only/--with-children", "adults_only", default=True, show_default=True,
+              help="Whether to leave out children, where a dataset says who is one.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of parts.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+@_examples("deidbench datasets check faces", "deidbench datasets check lfw:lfw --json")
+def datasets_check(dataset: str, adults_only: bool, seed: int, as_json: bool) -> None:
+    """Say what would be read of DATASET, a path or NAME:ARGUMENT, and what can be measured.
+
+    Every image is opened. What a run would refuse is one line here too, with exit code 2.
+    """
+    from .progress import Progress
+    from .survey import rows, survey
+
+    found = survey(dataset, adults_only=adults_only, seed=seed, progress=Progress())
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        click.echo(json.dumps(asdict(found), indent=1))
+        return
+    _show_rows(rows(found))
 
 
 @cli.group()
@@ -317,14 +359,28 @@ def _show_markdown(text: str) -> None:
     Console().print(Markdown(text))
 
 
+def _show_rows(told: list[tuple[str, str]]) -> None:
+    """A table on a terminal, however narrow; a line for each row elsewhere."""
+    if not sys.stdout.isatty():
+        click.echo("\n".join(f"{heading}: {text}" for heading, text in told))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for heading, text in told:
+        table.add_row(Text(heading, "bold"), Text(text, overflow="fold"))
+    Console().print(table)
+
+
 def _refuse_unknown(config: RunConfig) -> None:
     """Find misspelt names before the heavy imports, which take seconds."""
-    from .config import split_argument
-
-    wanted = [("methods", config.method), ("datasets", split_argument(config.dataset)[0])]
-    wanted += [("recognizers", name) for name in config.recognizers]
-    for kind, name in wanted:
-        plugins.require(cast("plugins.Kind", kind), name)
+    wanted = [("methods", config.method), ("datasets", config.dataset)]
+    wanted += [("recognizers", name) for name in config.recognizers if name != ALL]
+    wanted += [("metrics", name) for name in config.metrics if name != ALL]
+    for kind, spec in wanted:
+        plugins.require(cast("plugins.Kind", kind), plugins.split_argument(spec)[0])
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -11,6 +11,8 @@ from .errors import DeidbenchError
 PROTOCOL = "quick-v1"
 FARS = (0.1, 0.01, 0.001)
 CALIBRATION_SHARE = 0.4
+ALL = "all"
+"""In place of names: every part of that kind that can be had and needs no argument."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,15 @@ class RunConfig:
 
     method: str
     strength: float | None = None
+    settings: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """Of the method, by name."""
     weights: Path | None = None
     """Another file of weights for a method that takes one."""
     dataset: str = "synthid"
     recognizers: tuple[str, ...] = ()
-    """By name; empty means all that are installed and whose weights can be had."""
+    """By name; empty means those that attack by default and whose weights can be had."""
+    metrics: tuple[str, ...] = ()
+    """By name, besides those that are measured by default."""
     pairs: Literal["cross", "official"] = "cross"
     aligned: bool = False
     chip_size: int = 160
@@ -32,6 +38,10 @@ class RunConfig:
     limit_subjects: int | None = None
     leave_out_trained: bool = False
     """Leave out the people that the method was trained on, instead of refusing to run."""
+    adults_only: bool = True
+    """Leave out children, where a dataset says who is one."""
+    strict: bool = False
+    """Stop at the first image that cannot be read or treated, instead of counting it."""
     device: str = "auto"
     batch_size: int = 32
     out: Path | None = None
@@ -48,10 +58,16 @@ class RunConfig:
             raise DeidbenchError(f"--chip-size must be a multiple of 8, got {self.chip_size}.")
 
 
-def split_argument(spec: str) -> tuple[str, str | None]:
-    """'folder:/data/faces' -> ('folder', '/data/faces'); 'synthid' -> ('synthid', None)."""
-    name, colon, argument = spec.partition(":")
-    return name, argument if colon else None
+def parse_value(text: str) -> bool | int | float | str:
+    """A setting as it was written: 'true' or 'false', a number, or else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _between(option: str, value: float | None, low: float, high: float | None) -> None:

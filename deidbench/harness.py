@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,10 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import __version__
+from . import __version__, plugins
 from .alignment import to_float
 from .cache import digest
-from .config import FARS, PROTOCOL, RunConfig, split_argument
+from .config import FARS, PROTOCOL, RunConfig
 from .measure import (
     Attack,
     Before,
@@ -25,19 +26,20 @@ from .measure import (
     curve,
     fix_thresholds,
     fold_accuracy_rows,
-    mean_row,
     paired_rows,
 )
 from .pairs import score
 from .progress import Progress
 from .results import schema, store
 from .setup import Job, prepare
-from .stages import Side, images_per_second
-from .types import Embeddings, Recognizer, Threat, View
+from .split import EVAL
+from .stages import UNREADABLE, Side, images_per_second, listed
+from .types import Embeddings, Recognizer, Sample, Threat, View
+from .utility import detection_rows, image_values, set_rows, value_rows
 
 if TYPE_CHECKING:
-    from .cache import Arrays
     from .types import BoolArray, FloatArray
+    from .utility import Regions
 
 N_EXAMPLES = 8
 VIEWS: dict[Side, tuple[View, ...]] = {
@@ -58,12 +60,14 @@ class Faces:
 
     found: BoolArray
     """Whether the photograph's face was found, (N,)."""
+    treated: BoolArray
+    """Whether the method gave a treated version of a face that was found, (N,)."""
     redetected: BoolArray
     """Whether a detector finds the face on the treated chip, (N,)."""
     embeddings: Mapping[str, Mapping[Side, FloatArray]]
     """By recognizer name and side, (N, D)."""
-    utility: Mapping[str, Arrays]
-    """By image metric: chip (N,) and face (N,)."""
+    utility: Mapping[str, Regions]
+    """By metric and region, (N,)."""
 
 
 @dataclass
@@ -89,7 +93,9 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
     findings = Findings()
     for recognizer in progress.track(job.recognizers, "attack"):
         _attack(job, recognizer, faces, findings)
-    findings.rows += _utility_rows(job, faces)
+    findings.rows += value_rows(job, faces.utility)
+    findings.rows += detection_rows(job, faces.found, faces.redetected)
+    findings.rows += set_rows(job.stages, job.ruler.metrics, job.measured)
     findings.rows += _speed_rows(job)
     record = _record(job, faces, findings)
     folder = config.out or Path("runs") / record.run_id
@@ -100,20 +106,39 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
 def process(job: Job) -> Faces:
     """Run all stages that cost time: align, treat, detect again, embed, compare."""
     stages = job.stages
-    found = stages.align()["found"]
-    stages.treat()
-    redetected = stages.detect()["found"]
+    _warn_of_twins(job)
+    aligned = stages.align()
+    treated = stages.treat()["treated"]
+    redetected = stages.detect()
     sides: tuple[Side, ...] = ("clean", "treated", "detected")
     embeddings = {
         recognizer.name: {side: stages.embed(recognizer, side) for side in sides}
         for recognizer in job.recognizers
     }
-    utility = {
-        metric.name: stages.compare(metric)
-        for metric in job.ruler.metrics
-        if metric.kind == "image"
-    }
-    return Faces(found, redetected, embeddings, utility)
+    landmarks = (aligned["landmarks"], redetected["landmarks"])
+    utility = image_values(stages, job.ruler.metrics, landmarks)
+    return Faces(aligned["found"], treated, redetected["found"], embeddings, utility)
+
+
+def _warn_of_twins(job: Job) -> None:
+    """The same file under two people makes an impostor pair of one image."""
+    twins = _twins(job)
+    if twins:
+        job.progress.say(f"the same file under two people: {listed(twins)}. Remove one of each.")
+
+
+def _twins(job: Job) -> list[str]:
+    """'a/1.jpg = b/2.jpg' for each file that several people share."""
+    seen: dict[str, list[Sample]] = {}
+    for batch in job.stages.batches:
+        for sample, file in zip(batch.samples, batch.files, strict=True):
+            if file != UNREADABLE:
+                seen.setdefault(file, []).append(sample)
+    return [
+        " = ".join(sample.id for sample in samples)
+        for samples in seen.values()
+        if len({sample.subject for sample in samples}) > 1
+    ]
 
 
 def _attack(job: Job, recognizer: Recognizer, faces: Faces, findings: Findings) -> None:
@@ -195,35 +220,18 @@ def _block(job: Job, attack: Attack) -> store.ScoreBlock:
     )
 
 
-def _utility_rows(job: Job, faces: Faces) -> Iterator[schema.MetricRow]:
-    """Image metrics by region, and how often a face is found before and after."""
-    chosen, weights = job.measured, job.ruler.weights
-    owner = job.ruler.subjects[chosen]
-    for metric in job.ruler.metrics:
-        if metric.kind != "image":
-            continue
-        about = {"unit": metric.unit, "version": metric.version}
-        about["higher_is_better"] = metric.higher_is_better
-        for region, values in faces.utility[metric.name].items():
-            params = {"region": region}
-            yield mean_row(metric.name, values[chosen], owner, weights, params=params, **about)
-    found = faces.found[chosen]
-    rates = {
-        "clean": np.where(found, 1.0, 0.0),
-        "treated": np.where(found, faces.redetected[chosen].astype(float), np.nan),
-    }
-    for images, values in rates.items():
-        yield mean_row(
-            "detection-rate", values, owner, weights, params={"images": images}, unit="fraction"
-        )
-
-
 def _speed_rows(job: Job) -> Iterator[schema.MetricRow]:
-    """Images a second of the method alone, one by one and in batches. Never cached."""
+    """Images a second of the method alone, one by one and in batches. Never cached.
+
+    Files that somebody treated elsewhere have no speed here, and a program's starting would count.
+    """
+    if hasattr(job.method, "treat"):
+        return
     batch = job.stages.batches[0]
     faces = to_float(torch.from_numpy(job.stages.chips(batch)["chips"])).to(job.device)
+    method = job.stages.method_of(EVAL)
     for size in sorted({1, len(faces)}):
-        speed = images_per_second(job.method, faces[:size])
+        speed = images_per_second(method, faces[:size])
         yield schema.MetricRow(
             metric="images-per-second", params={"batch": size}, value=speed, unit="images/s",
             n=size, note="machine-dependent: compare only within one run",
@@ -232,21 +240,20 @@ def _speed_rows(job: Job) -> Iterator[schema.MetricRow]:
 
 def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
     config, now = job.config, datetime.now(timezone.utc)
-    lost = job.measured[~faces.found[job.measured]]
-    treated_lost = faces.found[job.measured] & ~faces.redetected[job.measured]
     return schema.RunRecord(
-        run_id=f"{now:%Y%m%d-%H%M%S}-{job.method.name}-{secrets.token_hex(3)}",
+        run_id=f"{now:%Y%m%d-%H%M%S}-{_slug(job.method.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="seconds"),
         deidbench_version=__version__,
         protocol=PROTOCOL,
         seed=config.seed,
         chip_size=config.chip_size,
-        config=_settings(config),
+        config=_settings(job),
         dataset=_dataset_record(job),
         split=_split_record(job),
         method=schema.MethodRecord(
             name=job.method.name, version=job.method.version, strength=job.method.strength,
             trained_against=list(job.method.trained_against),
+            parameters=dict(getattr(job.method, "parameters", {})),
             trained_on_metrics=list(getattr(job.method, "trained_on_metrics", ())),
             weights_sha256=getattr(job.method, "weights_sha256", None),
         ),
@@ -258,7 +265,7 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
         thresholds=findings.thresholds,
         rows=findings.rows,
         curves=findings.curves,
-        failures={"clean_not_found": len(lost), "treated_not_found": int(treated_lost.sum())},
+        failures=_failures(job, faces),
         not_measured=_not_measured(job, findings),
         machine=_machine(job.device),
         timings=[
@@ -268,9 +275,35 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
     )  # fmt: skip
 
 
-def _settings(config: RunConfig) -> dict[str, object]:
+def _slug(name: str) -> str:
+    """A method's name for a folder: 'folder-output:a b' -> 'folder-output-a-b'."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "method"
+
+
+def _failures(job: Job, faces: Faces) -> dict[str, int]:
+    """How many of the measured images were lost, and where."""
+    chosen = job.measured
+    found, treated = faces.found[chosen], faces.treated[chosen]
+    ids = {job.samples[i].id for i in chosen}
+    counts = {
+        "clean_not_found": int((~found).sum()),
+        "clean_unreadable": len(ids & job.stages.problems.get("align", {}).keys()),
+        "not_treated": int((found & ~treated).sum()),
+        "treated_not_found": int((treated & ~faces.redetected[chosen]).sum()),
+    }
+    for recognizer in job.recognizers:
+        lost = ids & job.stages.problems.get(f"embed {recognizer.name} treated", {}).keys()
+        counts |= {f"not_embedded {recognizer.name}": len(lost)} if lost else {}
+    return counts
+
+
+def _settings(job: Job) -> dict[str, object]:
     """The configuration without paths of this machine."""
+    config = job.config
     settings = {**asdict(config), "dataset": _label(config.dataset)}
+    settings["method"] = job.method.name
+    settings["recognizers"] = [_label(spec) for spec in config.recognizers]
+    settings["settings"] = dict(config.settings)
     settings["weights"] = config.weights and config.weights.name
     del settings["out"]
     return settings
@@ -278,7 +311,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
 
 def _label(spec: str) -> str:
     """'folder:/home/me/faces' -> 'folder:faces'."""
-    name, argument = split_argument(spec)
+    name, argument = plugins.split_argument(spec)
     return name if argument is None else f"{name}:{Path(argument).resolve().name}"
 
 
@@ -317,6 +350,11 @@ def _not_measured(job: Job, findings: Findings) -> list[schema.NotMeasured]:
     }
     if job.calibration is None:
         gaps["rates at fixed FARs"] = "an official list has no CALIBRATION people"
+    if hasattr(job.method, "treat"):
+        gaps["speed"] = "the images were treated outside"
+    twins = _twins(job)
+    if twins:
+        gaps[f"{len(twins)} files under two people"] = listed(twins)
     gaps |= NOT_IN_PROTOCOL
     return [*job.gaps, *(schema.NotMeasured(what=what, why=why) for what, why in gaps.items())]
 
@@ -346,10 +384,12 @@ def _image_table(job: Job, faces: Faces) -> pd.DataFrame:
         "subject": [sample.subject for sample in job.samples],
         "part": [part.get(sample.subject) for sample in job.samples],
         "found": faces.found,
+        "treated": faces.treated,
         "found_treated": faces.redetected,
+        "problem": [_problem(job, sample) for sample in job.samples],
     }
     for name, regions in faces.utility.items():
-        columns |= {f"{name}_{region}": values for region, values in regions.items()}
+        columns |= {f"{name}_{region}".rstrip("_"): regions[region] for region in regions}
     labels = sorted({label for sample in job.samples for label in sample.labels})
     columns |= {
         f"label_{label}": [sample.labels.get(label) for sample in job.samples] for label in labels
@@ -357,11 +397,17 @@ def _image_table(job: Job, faces: Faces) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _problem(job: Job, sample: Sample) -> str | None:
+    """What went wrong with an image, by stage."""
+    found = [f"{k}: {v[sample.id]}" for k, v in job.stages.problems.items() if sample.id in v]
+    return "; ".join(found) or None
+
+
 def _examples(job: Job, faces: Faces) -> list[store.Example]:
     """Faces before and after: only of synthetic people unless the user asks for others."""
     if not (job.dataset.synthetic or job.config.show_faces):
         return []
-    first = {job.samples[i].subject: int(i) for i in job.measured[::-1] if faces.found[i]}
+    first = {job.samples[i].subject: int(i) for i in job.measured[::-1] if faces.treated[i]}
     chosen = sorted(first.values())
     chosen = [chosen[k] for k in np.linspace(0, len(chosen) - 1, N_EXAMPLES).astype(int)]
     return [_example(job, number, i) for number, i in enumerate(dict.fromkeys(chosen))]

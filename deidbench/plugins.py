@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -32,6 +34,38 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
+def build(kind: Kind, spec: str, **settings: Any) -> Any:
+    """A part by ``NAME`` or ``NAME:ARGUMENT``; settings that are None keep the part's own defaults.
+
+    Raises:
+        PluginError: there is no such part, or it has no such setting, or refuses its value.
+    """
+    name, argument = split_argument(spec)
+    factory = load(kind, name)
+    accepted = inspect.signature(factory).parameters
+    given = {key: value for key, value in settings.items() if value is not None}
+    if "argument" in accepted:
+        given["argument"] = argument
+    elif argument is not None:
+        raise PluginError(f"{kind} '{name}' takes no argument, but got '{argument}'. Write {name}.")
+    for key in sorted(given.keys() - accepted.keys()):
+        raise PluginError(f"{kind} '{name}' has no setting '{key}'. {_settings(accepted)}")
+    try:
+        return factory(**given)
+    except (TypeError, ValueError) as error:
+        if not settings:
+            raise
+        raise PluginError(
+            f"{kind} '{name}' cannot be built with {settings}: {error}. Change a setting."
+        ) from error
+
+
+def split_argument(spec: str) -> tuple[str, str | None]:
+    """'folder:/data/faces' -> ('folder', '/data/faces'); 'synthid' -> ('synthid', None)."""
+    name, colon, argument = spec.partition(":")
+    return name, argument if colon else None
+
+
 def require(kind: Kind, name: str) -> EntryPoint:
     """The entry point of a name, without importing what it names.
 
@@ -57,6 +91,11 @@ def _claims(kind: Kind) -> dict[str, list[EntryPoint]]:
 
 def _owner(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
+
+
+def _settings(accepted: Mapping[str, inspect.Parameter]) -> str:
+    names = [name for name in accepted if name != "argument"]
+    return f"It has: {', '.join(names)}." if names else "It has none."
 
 
 def _unknown(kind: Kind, name: str, installed: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import torch
 
 from . import assets, plugins, statistics
 from .cache import Cache
-from .config import CALIBRATION_SHARE, RunConfig, split_argument
+from .config import ALL, CALIBRATION_SHARE, RunConfig
 from .errors import AssetUnavailableError, DeidbenchError
 from .measure import Ruler
 from .pairs import PairList, cross_pairs, official_pairs, same_image_pairs, with_impostors
@@ -20,7 +19,7 @@ from .progress import Progress
 from .results.schema import NotMeasured, RecognizerRecord
 from .split import CALIBRATION, EVAL, Split, limit_subjects, measured_parts, split_subjects
 from .stages import Stages
-from .types import Dataset, Method, Recognizer, Sample, Threat, subject_digest
+from .types import Dataset, FileMethod, Method, Recognizer, Sample, Threat, subject_digest
 
 if TYPE_CHECKING:
     from .types import FloatArray, IntArray
@@ -39,7 +38,7 @@ class Job:
     dataset: Dataset
     samples: Sequence[Sample]
     split: Split
-    method: Method
+    method: Method | FileMethod
     recognizers: Sequence[Recognizer]
     unavailable: Sequence[RecognizerRecord]
     gaps: Sequence[NotMeasured]
@@ -66,9 +65,12 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
         DeidbenchError: a part is unknown or does not fit, or no recognizer is available.
     """
     device = choose_device(config.device)
-    metrics, no_metrics = _load_metrics(progress)
-    method = load_method(config.method, strength=config.strength, weights=config.weights)
-    dataset = load_dataset(config.dataset)
+    metrics, no_metrics = _load_metrics(config.metrics, progress)
+    method = load_method(
+        config.method, strength=config.strength, weights=config.weights, **dict(config.settings)
+    )
+    dataset = load_dataset(config.dataset, adults_only=config.adults_only)
+    require_honest_pairs(dataset, config)
     samples = refuse_trained(_samples(dataset, config), method, config)
     samples = limit_subjects(samples, config.limit_subjects, seed=config.seed)
     samples, faulty = without_faults(samples, config)
@@ -82,7 +84,8 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
     stages = Stages(
         samples=samples, method=method, cache=Cache(assets.home() / "cache"), progress=progress,
         device=device, batch_size=config.batch_size, chip_size=config.chip_size,
-        aligned_input=config.aligned, seed=config.seed,
+        aligned_input=config.aligned, seed=config.seed, strict=config.strict,
+        parts=_parts(samples, split),
     )  # fmt: skip
     subjects = _number_subjects(samples, measured)
     official = config.pairs == "official"
@@ -116,24 +119,20 @@ def choose_device(name: str) -> str:
     return name
 
 
-def load_method(name: str, **settings: Any) -> Method:
-    """A method by name; settings that are None keep the method's own defaults.
+def load_method(spec: str, **settings: Any) -> Method | FileMethod:
+    """A method by 'name' or 'name:argument'; settings that are None keep its own defaults.
 
     Raises:
-        DeidbenchError: the method has no such setting.
+        DeidbenchError: there is no such method or setting, or it refuses a value.
     """
-    factory = plugins.load("methods", name)
-    given = {key: value for key, value in settings.items() if value is not None}
-    for key in given.keys() - inspect.signature(factory).parameters.keys():
-        raise DeidbenchError(f"method '{name}' has no setting of that kind. Leave --{key} out.")
-    method: Method = factory(**given)
+    method: Method | FileMethod = plugins.build("methods", spec, **settings)
     return method
 
 
-def load_dataset(spec: str) -> Dataset:
-    """A dataset by 'name' or 'name:argument'."""
-    name, argument = split_argument(spec)
-    dataset: Dataset = plugins.load("datasets", name)(argument)
+def load_dataset(spec: str, *, adults_only: bool = True) -> Dataset:
+    """A dataset by 'name' or 'name:argument'; children are only asked for where there are any."""
+    settings = {} if adults_only else {"adults_only": False}
+    dataset: Dataset = plugins.build("datasets", spec, **settings)
     return dataset
 
 
@@ -147,21 +146,43 @@ def load_recognizers(
     ready: list[Recognizer] = []
     missing: list[RecognizerRecord] = []
     reasons = []
-    for name in wanted or plugins.names("recognizers"):
-        factory = plugins.load("recognizers", name)
+    for spec in _chosen("recognizers", wanted):
         try:
-            ready.append(factory())
+            ready.append(plugins.build("recognizers", spec))
         except AssetUnavailableError as error:
-            reasons.append(f"recognizer {name} is left out: {error}")
+            reasons.append(f"recognizer {spec} is left out: {error}")
             progress.say(reasons[-1])
+            version = _part("recognizers", spec).version
             missing.append(
                 RecognizerRecord(
-                    name=name, version=factory.version, status="unavailable", reason=NO_WEIGHTS
+                    name=spec, version=version, status="unavailable", reason=NO_WEIGHTS
                 )
             )
     if not ready:
         raise DeidbenchError(f"no recognizer is left to attack with. {' '.join(reasons)}")
     return ready, missing
+
+
+def _chosen(kind: plugins.Kind, wanted: Sequence[str]) -> list[str]:
+    """The parts that were named, without repetitions; those that serve by default if none was."""
+    chosen: list[str] = []
+    for spec in wanted or (None,):
+        if spec in (None, ALL):
+            chosen += [n for n in plugins.names(kind) if _serves(_part(kind, n), every=spec == ALL)]
+        else:
+            chosen.append(str(spec))
+    return list(dict.fromkeys(chosen))
+
+
+def _serves(part: Any, *, every: bool) -> bool:
+    """Whether a part is used without being named: never one that cannot do without an argument."""
+    if getattr(part, "needs_argument", False):
+        return False
+    return every or getattr(part, "by_default", True)
+
+
+def _part(kind: plugins.Kind, spec: str) -> Any:
+    return plugins.load(kind, plugins.split_argument(spec)[0])
 
 
 def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
@@ -197,8 +218,17 @@ def without_faults(
     return kept, [NotMeasured(what=what, why="known to show another person than their folder says")]
 
 
+def require_honest_pairs(dataset: Dataset, config: RunConfig) -> None:
+    """A set that names no one cannot say which of its faces are of different people."""
+    if getattr(dataset, "official_only", False) and config.pairs != "official":
+        raise DeidbenchError(
+            f"dataset '{dataset.name}' names no people, so only its own list of pairs is honest. "
+            "Use --pairs official."
+        )
+
+
 def refuse_trained(
-    samples: Sequence[Sample], method: Method, config: RunConfig
+    samples: Sequence[Sample], method: Method | FileMethod, config: RunConfig
 ) -> Sequence[Sample]:
     """A method must not be measured on people that it was trained on."""
     trained = frozenset(getattr(method, "training_subjects", ()))
@@ -217,6 +247,12 @@ def _split(samples: Sequence[Sample], config: RunConfig) -> Split:
     return split_subjects(samples, seed=config.seed, calibration_share=CALIBRATION_SHARE)
 
 
+def _parts(samples: Sequence[Sample], split: Split) -> list[str]:
+    """The part of each sample."""
+    part = {subject: name for name, people in split.subjects.items() for subject in people}
+    return [part.get(sample.subject, "") for sample in samples]
+
+
 def _number_subjects(samples: Sequence[Sample], measured: Sequence[int]) -> IntArray:
     """A number for each sample's person; those that are measured come first, from 0."""
     names = list(dict.fromkeys(samples[i].subject for i in measured))
@@ -232,13 +268,13 @@ def _weights(subjects: IntArray, measured: Sequence[int], config: RunConfig) -> 
     return statistics.draw_weights(n_subjects, draws=config.draws, seed=config.seed)
 
 
-def _load_metrics(progress: Progress) -> tuple[list[Any], list[NotMeasured]]:
-    """All metrics, and the reason for each whose weights cannot be had."""
+def _load_metrics(wanted: Sequence[str], progress: Progress) -> tuple[list[Any], list[NotMeasured]]:
+    """Metrics of every run and those that were named; the reason for each that cannot be had."""
     ready: list[Any] = []
     missing: list[NotMeasured] = []
-    for name in plugins.names("metrics"):
+    for name in dict.fromkeys([*_chosen("metrics", ()), *_chosen("metrics", wanted)]):
         try:
-            ready.append(plugins.load("metrics", name)())
+            ready.append(plugins.build("metrics", name))
         except AssetUnavailableError as error:
             progress.say(f"metric {name} is left out: {error}")
             missing.append(NotMeasured(what=f"metric {name}", why=NO_WEIGHTS))

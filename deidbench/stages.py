@@ -20,14 +20,16 @@ import numpy as np
 import torch
 
 from .alignment import Aligner, to_float, to_uint8
-from .cache import Cache, digest, file_digest
+from .cache import Cache, digest, file_digest, pack_texts, unpack_texts
 from .errors import DeidbenchError
 from .geometry import inner_face_box
 from .images import read_image
 from .progress import Progress
-from .types import ImageMetric, Method, Recognizer, Sample
+from .treatment import FittedMethods, in_pieces, treat_faces
+from .types import FileMethod, ImageMetric, Method, Recognizer, Sample, SetMetric
 
 if TYPE_CHECKING:
+    from .alignment import Image
     from .cache import Arrays
     from .types import FloatArray
 
@@ -35,17 +37,23 @@ Side = Literal["clean", "treated", "detected"]
 """Which faces are embedded: clean; treated, by the clean landmarks; treated, detected anew."""
 
 
-SOURCES = ("stages.py", "alignment.py", "geometry.py", "images.py")
+SOURCES = ("stages.py", "treatment.py", "alignment.py", "geometry.py", "images.py")
 LIBRARIES = ("torch", "facenet-pytorch", "pillow", "lpips")
+UNREADABLE = "unreadable"
+MISSING = "it has no treated version"
+NAMED = 3
+"""How many of the images that failed are named at once."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Consecutive samples and the hash of their files."""
 
+    start: int
+    """Position of the first one among all samples."""
     samples: Sequence[Sample]
     files: Sequence[str]
-    """sha256 of each sample's file."""
+    """sha256 of each sample's file; ``UNREADABLE`` where it cannot be read."""
 
     @property
     def key(self) -> str:
@@ -67,7 +75,7 @@ class Stages:
     """Images to chips to treated chips to embeddings and image metrics, all cached."""
 
     samples: Sequence[Sample]
-    method: Method
+    method: Method | FileMethod
     cache: Cache
     progress: Progress
     device: str
@@ -75,27 +83,41 @@ class Stages:
     chip_size: int
     aligned_input: bool
     seed: int
+    strict: bool = False
+    """Stop at the first image that fails."""
+    parts: Sequence[str] = ()
+    """The part that each sample is published with; empty: all with one."""
     timings: dict[str, Timing] = field(default_factory=dict)
+    problems: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What went wrong, by stage and sample id."""
+    _files: dict[str, Path] = field(default_factory=dict)
+    _treated_digests: dict[str, str | None] = field(default_factory=dict)
 
     @cached_property
     def batches(self) -> list[Batch]:
         """The samples in consecutive batches."""
-        chunks = [
-            self.samples[i : i + self.batch_size]
-            for i in range(0, len(self.samples), self.batch_size)
-        ]
-        return [
-            Batch(chunk, [file_digest(sample.path) for sample in chunk])
-            for chunk in self.progress.track(chunks, "read")
-        ]
+        starts = range(0, len(self.samples), self.batch_size)
+        return [self._batch(start) for start in self.progress.track(starts, "read")]
 
     def align(self) -> Arrays:
-        """landmarks (N, 5, 2) in chip pixels and found (N,) of all samples."""
-        return self._each("align", self.chips, keep=("landmarks", "found"))
+        """landmarks (N, 5, 2) in chip pixels, found (N,), transforms (N, 2, 3) from photographs."""
+        return self._each("align", self.chips, keep=("landmarks", "found", "transforms"))
 
-    def treat(self) -> None:
-        """Leave the treated chips of all samples in the cache."""
-        self._each("treat", self.treated_chips, keep=())
+    def treat(self) -> Arrays:
+        """Leave the treated chips of all samples in the cache; treated (N,) says which there are.
+
+        Raises:
+            DeidbenchError: the method failed on every face.
+        """
+        if not hasattr(self.method, "treat"):
+            treated = self._each("treat", self.treated_chips, keep=("treated",))
+        else:
+            with self.cache.workspace() as workspace:
+                self._files = dict(self.method.treat(self.samples, workspace))
+                treated = self._each("treat", self.treated_chips, keep=("treated",))
+        if not treated["treated"].any() and self.align()["found"].any():
+            raise DeidbenchError(f"method '{self.method.name}' treated no face. {self._first()}")
+        return treated
 
     def detect(self) -> Arrays:
         """landmarks and found of all samples, as a detector sees the treated chips."""
@@ -112,18 +134,32 @@ class Stages:
         return embeddings
 
     def compare(self, metric: ImageMetric) -> Arrays:
-        """chip (N,) and face (N,): the metric over the whole chip and the inner face."""
+        """The metric of each image, (N,) by region: over the whole chip and the inner face."""
         metric.to(self.device)
         return self._each(
-            metric.name, lambda batch: self.compared(batch, metric), keep=("chip", "face")
+            metric.name, lambda batch: self.compared(batch, metric), keep=_regions(metric)
         )
+
+    def features(self, metric: SetMetric, side: Literal["clean", "treated"]) -> FloatArray:
+        """What a set metric compares by, (N, D); NaN where there is no face."""
+        metric.to(self.device)
+        outputs = self._each(
+            f"{metric.name} {side}", lambda batch: self.described(batch, metric, side),
+            keep=("features",),
+        )  # fmt: skip
+        features: FloatArray = outputs["features"]
+        return features
+
+    def method_of(self, part: str) -> Method:
+        """The method as it treats the faces of a part: fitted on them, where it needs that."""
+        return self._methods.of(part)
 
     def chips(self, batch: Batch) -> Arrays:
         """Aligned chips (n, 3, S, S) uint8, landmarks (n, 5, 2), found (n,)."""
         return self.cache.get("align", self._align_key(batch), lambda: self._align(batch))
 
     def treated_chips(self, batch: Batch) -> Arrays:
-        """Treated chips (n, 3, S, S), uint8 as they would be published."""
+        """Treated chips (n, 3, S, S), uint8 as they would be published, and treated (n,)."""
         return self.cache.get("treat", self._treat_key(batch), lambda: self._treat(batch))
 
     def redetected(self, batch: Batch) -> Arrays:
@@ -137,63 +173,152 @@ class Stages:
         return self.cache.get("embed", key, lambda: self._embed(batch, recognizer, side))
 
     def compared(self, batch: Batch, metric: ImageMetric) -> Arrays:
-        """chip (n,) and face (n,) values of an image metric."""
+        """Values (n,) of an image metric by region."""
         key = digest(_identity(metric), self._align_key(batch), self._treat_key(batch))
         return self.cache.get("compare", key, lambda: self._compare(batch, metric))
 
+    def described(
+        self, batch: Batch, metric: SetMetric, side: Literal["clean", "treated"]
+    ) -> Arrays:
+        """features (n, D) of one side."""
+        faces = self._align_key(batch) if side == "clean" else self._treat_key(batch)
+        key = digest(_identity(metric), side, faces)
+        return self.cache.get("features", key, lambda: self._describe(batch, metric, side))
+
+    def _batch(self, start: int) -> Batch:
+        samples = self.samples[start : start + self.batch_size]
+        return Batch(start, samples, [_digest_of(sample.path) for sample in samples])
+
     def _align(self, batch: Batch) -> Arrays:
-        aligned = self._aligner([read_image(sample.path) for sample in batch.samples])
-        return {
-            "chips": aligned.chips.numpy(),
-            "landmarks": aligned.landmarks.numpy(),
-            "found": aligned.found.numpy(),
+        """Rows of photographs that cannot be read are black, and found is False."""
+        images, problems = _read([sample.path for sample in batch.samples])
+        readable = [row for row, image in enumerate(images) if image is not None]
+        size, count = self.chip_size, len(images)
+        rows: Arrays = {
+            "chips": np.zeros((count, 3, size, size), np.uint8),
+            "landmarks": np.full((count, 5, 2), np.nan, np.float32),
+            "found": np.zeros(count, bool),
+            "transforms": np.full((count, 2, 3), np.nan, np.float32),
+            "sizes": np.zeros((count, 2), np.int64),
+            "problems": pack_texts(problems),
         }
+        if readable:
+            there = [image for image in images if image is not None]
+            aligned = self._aligner(there)
+            for name in ("chips", "landmarks", "found", "transforms"):
+                rows[name][readable] = getattr(aligned, name).numpy()
+            rows["sizes"][readable] = [image.shape[:2] for image in there]
+        return rows
 
     def _treat(self, batch: Batch) -> Arrays:
+        if hasattr(self.method, "treat"):
+            return self._treat_files(batch)
         aligned = self.chips(batch)
-        chips, found = torch.from_numpy(aligned["chips"]), torch.from_numpy(aligned["found"])
-        treated = torch.zeros_like(chips)
-        if bool(found.any()):
-            faces = to_float(chips[found]).to(self.device)
-            output = self.method.deidentify(faces, seed=self._batch_seed(batch))
-            _check_output(self.method.name, faces, output)
-            treated[found] = to_uint8(output).cpu()
-        return {"chips": treated.numpy()}
+        treated, problems = np.zeros_like(aligned["chips"]), [""] * len(batch.samples)
+        parts = self.parts[batch.start :][: len(batch.samples)] or [""] * len(batch.samples)
+        for number, part in enumerate(sorted(set(parts))):
+            rows = [i for i, own in enumerate(parts) if own == part and aligned["found"][i]]
+            if not rows:
+                continue
+            faces = to_float(torch.from_numpy(aligned["chips"][rows])).to(self.device)
+            seed = self._batch_seed(batch) + number
+            output, why = treat_faces(self.method_of(part), faces, seed=seed)
+            treated[rows] = to_uint8(output).cpu().numpy()
+            for row, problem in zip(rows, why, strict=True):
+                problems[row] = problem
+        failed = np.array([bool(problem) for problem in problems])
+        if batch.start == 0 and aligned["found"].any() and failed[aligned["found"]].all():
+            reason = next(problem for problem in problems if problem)
+            raise DeidbenchError(f"method '{self.method.name}' {reason}. Run check_method on it.")
+        return _treated(treated, aligned["found"] & ~failed, problems)
+
+    def _treat_files(self, batch: Batch) -> Arrays:
+        """Chips of photographs that were treated as files, by the transforms of the originals."""
+        aligned = self.chips(batch)
+        treated, problems = np.zeros_like(aligned["chips"]), [""] * len(batch.samples)
+        for row, sample in enumerate(batch.samples):
+            if not aligned["found"][row]:
+                continue
+            transform = torch.from_numpy(aligned["transforms"][row])
+            try:
+                image = self._treated_file(sample, aligned["sizes"][row])
+                treated[row] = self._aligner.chip_of(image, transform).numpy()
+            except DeidbenchError as error:
+                problems[row] = str(error)
+        failed = np.array([bool(problem) for problem in problems])
+        return _treated(treated, aligned["found"] & ~failed, problems)
+
+    def _treated_file(self, sample: Sample, size: Sequence[int]) -> Image:
+        """The treated photograph, as large as the original."""
+        if sample.id not in self._files:
+            raise DeidbenchError(MISSING)
+        image = read_image(self._files[sample.id])
+        return image if self.aligned_input else _as_large(image, (int(size[0]), int(size[1])))
 
     def _detect(self, batch: Batch) -> Arrays:
-        chips = self.treated_chips(batch)["chips"].transpose(0, 2, 3, 1)
-        landmarks = self._aligner.detect(list(chips), chips=True)
-        landmarks[~self.chips(batch)["found"]] = np.nan
+        treated = self.treated_chips(batch)
+        landmarks = self._aligner.detect(list(treated["chips"].transpose(0, 2, 3, 1)), chips=True)
+        landmarks[~treated["treated"]] = np.nan
         return {"landmarks": landmarks, "found": np.isfinite(landmarks[:, 0, 0])}
 
     @torch.inference_mode()
     def _embed(self, batch: Batch, recognizer: Recognizer, side: Side) -> Arrays:
-        source = self.chips(batch) if side == "clean" else self.treated_chips(batch)
         places = self.redetected(batch) if side == "detected" else self.chips(batch)
-        found = torch.from_numpy(places["found"])
-        chips = to_float(torch.from_numpy(source["chips"])[found]).to(self.device)
-        landmarks = torch.from_numpy(places["landmarks"])[found].to(self.device)
-        if not bool(found.any()):
+        chips, there = self._faces(batch, "clean" if side == "clean" else "treated")
+        found = places["found"] & there
+        if not found.any():
             return {"embeddings": np.full((len(found), 1), np.nan, np.float32)}
-        embeddings = recognizer.embed(chips, landmarks).cpu()
-        rows = torch.full((len(found), embeddings.shape[1]), torch.nan)
+        faces = to_float(torch.from_numpy(chips[found])).to(self.device)
+        landmarks = torch.from_numpy(places["landmarks"][found]).to(self.device)
+        embeddings = in_pieces(recognizer.embed, faces, landmarks).cpu().numpy()
+        rows = np.full((len(found), embeddings.shape[1]), np.nan, np.float32)
         rows[found] = embeddings
-        return {"embeddings": rows.numpy()}
+        broken = found & ~np.isfinite(rows).all(1)
+        rows[broken] = np.nan
+        return {
+            "embeddings": rows,
+            "problems": pack_texts(["its embedding is not finite" if x else "" for x in broken]),
+        }
 
     @torch.inference_mode()
     def _compare(self, batch: Batch, metric: ImageMetric) -> Arrays:
-        found = torch.from_numpy(self.chips(batch)["found"])
-        values = {"chip": torch.full((len(found),), torch.nan), "face": torch.empty(0)}
-        values["face"] = values["chip"].clone()
-        if bool(found.any()):
-            before = to_float(torch.from_numpy(self.chips(batch)["chips"])[found])
-            after = to_float(torch.from_numpy(self.treated_chips(batch)["chips"])[found])
-            before, after = before.to(self.device), after.to(self.device)
-            left, top, right, bottom = inner_face_box(self.chip_size)
-            inner = (..., slice(top, bottom), slice(left, right))
-            values["chip"][found] = metric(before, after).cpu()
-            values["face"][found] = metric(before[inner], after[inner]).cpu()
-        return {name: column.numpy() for name, column in values.items()}
+        chips, there = self._faces(batch, "treated")
+        values = {name: np.full(len(there), np.nan, np.float32) for name in _regions(metric)}
+        if there.any():
+            pairs = (self.chips(batch)["chips"], chips)
+            before, after = (to_float(torch.from_numpy(x[there])).to(self.device) for x in pairs)
+            for region, column in values.items():
+                part = self._region(region)
+                column[there] = in_pieces(metric, before[part], after[part]).cpu().numpy()
+        return dict(values)
+
+    @torch.inference_mode()
+    def _describe(
+        self, batch: Batch, metric: SetMetric, side: Literal["clean", "treated"]
+    ) -> Arrays:
+        chips, there = self._faces(batch, side)
+        if not there.any():
+            return {"features": np.full((len(there), 1), np.nan, np.float32)}
+        faces = to_float(torch.from_numpy(chips[there])).to(self.device)
+        features = in_pieces(metric.features, faces).cpu().numpy()
+        rows = np.full((len(there), features.shape[1]), np.nan, np.float32)
+        rows[there] = features
+        return {"features": rows}
+
+    def _faces(self, batch: Batch, side: Literal["clean", "treated"]) -> tuple[Any, Any]:
+        """Chips (n, 3, S, S) of one side, and which of them there are, (n,)."""
+        if side == "clean":
+            aligned = self.chips(batch)
+            return aligned["chips"], aligned["found"]
+        treated = self.treated_chips(batch)
+        return treated["chips"], treated["treated"]
+
+    def _region(self, region: str) -> Any:
+        """The pixels of the whole chip, or of the inner face."""
+        if region == "chip":
+            return ...
+        left, top, right, bottom = inner_face_box(self.chip_size)
+        return (..., slice(top, bottom), slice(left, right))
 
     def _each(
         self, stage: str, compute: Callable[[Batch], Arrays], *, keep: Sequence[str]
@@ -208,8 +333,47 @@ class Stages:
             timing.seconds += time.perf_counter() - start
             timing.images += len(batch.samples)
             timing.cached += len(batch.samples) * (self.cache.misses == misses)
+            self._note(stage, batch, arrays)
             outputs.append({name: arrays[name] for name in keep})
+        self._tell(stage)
         return {name: _join([output[name] for output in outputs]) for name in keep}
+
+    def _note(self, stage: str, batch: Batch, arrays: Arrays) -> None:
+        """Keep what went wrong; stop there when the user wants it so."""
+        texts = unpack_texts(arrays["problems"]) if "problems" in arrays else []
+        for sample, text in zip(batch.samples, texts, strict=False):
+            if text:
+                self.problems.setdefault(stage, {})[sample.id] = text
+                if self.strict:
+                    raise DeidbenchError(f"{stage}: {sample.id}: {text}. Mend it, or no --strict.")
+
+    def _tell(self, stage: str) -> None:
+        found = self.problems.get(stage, {})
+        if found:
+            self.progress.say(
+                f"{stage}: {len(found)} of {len(self.samples)} images failed. "
+                f"{listed([f'{name}: {why}' for name, why in found.items()])}"
+            )
+
+    def _first(self) -> str:
+        """One of the reasons why faces were not treated."""
+        return next((f"{why}." for why in self.problems.get("treat", {}).values()), "")
+
+    @cached_property
+    def _methods(self) -> FittedMethods:
+        return FittedMethods(self.method, self._faces_of)
+
+    def _faces_of(self, part: str) -> tuple[torch.Tensor, list[str]]:
+        """All faces of a part, and the person of each."""
+        chips, subjects = [], []
+        for batch in self.batches:
+            aligned = self.chips(batch)
+            for row, sample in enumerate(batch.samples):
+                own = self.parts[batch.start + row] if self.parts else ""
+                if own == part and aligned["found"][row]:
+                    chips.append(torch.from_numpy(aligned["chips"][row]))
+                    subjects.append(sample.subject)
+        return to_float(torch.stack(chips)).to(self.device), subjects
 
     @cached_property
     def _aligner(self) -> Aligner:
@@ -228,15 +392,29 @@ class Stages:
     @cached_property
     def _method_key(self) -> str:
         method = self.method
-        weights = getattr(method, "weights_sha256", None)
-        return digest(_identity(method), method.strength, weights, self.seed)
+        about = [getattr(method, name, None) for name in ("weights_sha256", "fingerprint")]
+        parameters = dict(getattr(method, "parameters", {}))
+        published: tuple[Sequence[str], ...] = ()
+        if hasattr(method, "fit"):  # then each face depends on all of its part
+            published = (list(self.parts), [batch.key for batch in self.batches])
+        return digest(_identity(method), method.strength, about, parameters, published, self.seed)
 
     def _align_key(self, batch: Batch) -> str:
         settings = (self.chip_size, self.aligned_input, self._environment)
         return digest("align", settings, batch.key)
 
     def _treat_key(self, batch: Batch) -> str:
-        return digest("treat", self._method_key, self._align_key(batch))
+        if not hasattr(self.method, "treat"):
+            return digest("treat", self._method_key, self._align_key(batch))
+        files = [self._digest_of_treated(sample) for sample in batch.samples]
+        return digest("files", files, self._align_key(batch))
+
+    def _digest_of_treated(self, sample: Sample) -> str | None:
+        """sha256 of the treated file, taken while it is there."""
+        if sample.id not in self._treated_digests:
+            there = self._files.get(sample.id)
+            self._treated_digests[sample.id] = _digest_of(there) if there else None
+        return self._treated_digests[sample.id]
 
     def _detect_key(self, batch: Batch) -> str:
         return digest("detect", self._treat_key(batch))
@@ -249,17 +427,26 @@ class Stages:
 def images_per_second(
     method: Method, faces: torch.Tensor, *, seconds: float = 1.0, repeats: int = 5
 ) -> float:
-    """Median speed of a method on a batch (n, 3, S, S), after a warm-up, device synchronised."""
+    """Median speed of a method on a batch (n, 3, S, S), after a warm-up, device synchronised.
+
+    A slow method is timed once, and no longer than ten times ``seconds`` where that is possible.
+    """
     method.deidentify(faces, seed=0)
     speeds: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(speeds) < repeats or (time.perf_counter() < end and len(speeds) < 200):
+    start = time.perf_counter()
+    while not speeds or _go_on(len(speeds), time.perf_counter() - start, seconds, repeats):
         _synchronise(faces)
-        start = time.perf_counter()
+        began = time.perf_counter()
         method.deidentify(faces, seed=0)
         _synchronise(faces)
-        speeds.append(len(faces) / (time.perf_counter() - start))
+        speeds.append(len(faces) / (time.perf_counter() - began))
     return float(np.median(speeds))
+
+
+def _go_on(done: int, spent: float, seconds: float, repeats: int) -> bool:
+    if done < repeats:
+        return spent < 10 * max(seconds, 0.1)
+    return spent < seconds and done < 200
 
 
 def _synchronise(faces: torch.Tensor) -> None:
@@ -267,13 +454,54 @@ def _synchronise(faces: torch.Tensor) -> None:
         torch.cuda.synchronize(faces.device)
 
 
-def _check_output(name: str, faces: torch.Tensor, output: torch.Tensor) -> None:
-    good = output.shape == faces.shape and bool(torch.isfinite(output).all())
-    if not good or output.min() < 0 or output.max() > 1:
+def listed(lines: Sequence[str]) -> str:
+    """The first lines, and how many more there are."""
+    more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+    return "; ".join(lines[:NAMED]) + more
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except DeidbenchError:
+        return UNREADABLE
+
+
+def _read(paths: Sequence[Path]) -> tuple[list[Image | None], list[str]]:
+    """Each picture, and why it cannot be read ('' where it can)."""
+    images: list[Image | None] = []
+    problems = []
+    for path in paths:
+        try:
+            images.append(read_image(path))
+            problems.append("")
+        except DeidbenchError as error:
+            images.append(None)
+            problems.append(str(error))
+    return images, problems
+
+
+def _treated(chips: Any, treated: Any, problems: Sequence[str]) -> Arrays:
+    return {"chips": chips, "treated": treated, "problems": pack_texts(problems)}
+
+
+def _as_large(image: Image, size: tuple[int, int]) -> Image:
+    """A treated picture in the size (H, W) of its original, where it was only scaled."""
+    from PIL import Image as Pillow
+
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image
+    if abs(height * size[1] - width * size[0]) > max(size):  # more than rounding
         raise DeidbenchError(
-            f"method '{name}' broke its contract: expected finite values in [0, 1] of shape "
-            f"{tuple(faces.shape)}, but got shape {tuple(output.shape)}. Run check_method on it."
+            f"the treated picture has {width} x {height} pixels, the original {size[1]} x {size[0]}"
         )
+    enlarged = Pillow.fromarray(image).resize(size[::-1], Pillow.Resampling.BICUBIC)
+    return np.asarray(enlarged)
+
+
+def _regions(metric: Any) -> tuple[str, ...]:
+    return tuple(getattr(metric, "regions", ("chip", "face")))
 
 
 def _identity(plugin: Any) -> str:

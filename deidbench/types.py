@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
 
 View = Literal["landmarks", "system", "conditional"]
+Similarity = Literal["cosine", "negative-euclidean", "negative-chi-square"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Pair:
 class Dataset(Protocol):
     """Photographs with known subjects. Built as ``cls(argument)``; argument is what follows ':'.
 
+    ``official_only = True`` says that different subjects may be one person, as in a list that names
+    no one: only the official pairs are then honest, and a run over all pairs is refused.
+
     A dataset may also offer a class method ``card() -> str``, its datasheet in Markdown (what is in
     it, how it was made, what it is good for and what not): ``deidbench datasets card`` prints it.
     It is called without an argument of the dataset, and must not import torch.
@@ -77,12 +81,32 @@ class Dataset(Protocol):
         """The official pair list; empty when there is none."""
 
 
+class Named(Protocol):
+    """What a part of any kind may offer besides its contract; the harness looks for each.
+
+    Parts are named ``NAME`` or ``NAME:ARGUMENT``. A constructor with a parameter ``argument`` gets
+    what follows the colon, or None; its other parameters are settings (``--set NAME=VALUE``).
+    """
+
+    by_default: bool
+    """False: only used when a user names it."""
+
+    def needs(self) -> Sequence[str]:
+        """Class method: the assets that it cannot do without, for ``deidbench list``."""
+
+
 class Method(Protocol):
     """A de-identification method. Built as ``cls()`` or ``cls(strength=...)``.
 
-    A learned method may also declare ``training_subjects``, a ``subject_digest`` for each person it
-    was trained on: a run that would measure one of them is refused; and ``trained_on_metrics``, the
-    image metrics in its loss: they flatter it, and reports say so.
+    A method may also offer:
+
+    - ``fit(faces, subjects)``, for one that needs the set that is to be published (k-Same). It is
+      called before ``deidentify``, with all faces of one part, (N, 3, H, W), and a name for each.
+    - ``parameters``, a mapping of the settings besides strength that change its output.
+    - ``fingerprint``, a string that changes with its code, where that lies outside its module.
+    - ``training_subjects``, a ``subject_digest`` for each person that it was trained on: a run that
+      would measure one of them is refused.
+    - ``trained_on_metrics``, the image metrics in its loss: they flatter it, and reports say so.
     """
 
     name: str
@@ -99,15 +123,35 @@ class Method(Protocol):
         """
 
 
-class Recognizer(Protocol):
-    """An attacker's eyes: faces to embeddings. Built as ``cls()``; a frozen torch module.
+class FileMethod(Protocol):
+    """A method that treats whole photographs, as files: a program, or somebody else's folder.
 
-    Raises ``AssetUnavailableError`` when its weights cannot be had.
+    Each treated photograph is warped as its original was, so that both give the same chip.
     """
 
     name: str
     version: int
-    similarity: Literal["cosine", "negative-euclidean"]
+    strength: float | None
+    trained_against: Sequence[str]
+
+    def treat(self, samples: Sequence[Sample], workspace: Path) -> Mapping[str, Path]:
+        """Sample ids to treated files; a sample that is left out counts as a failure.
+
+        ``workspace`` is an empty folder to work in, which is removed after the run.
+        """
+
+
+class Recognizer(Protocol):
+    """An attacker's eyes: faces to embeddings. Built as ``cls()``; a frozen torch module.
+
+    ``differentiable = False`` says that no gradient reaches the image: it attacks as any other, but
+    no method can be trained against it. Raises ``AssetUnavailableError`` when its weights cannot be
+    had.
+    """
+
+    name: str
+    version: int
+    similarity: Similarity
     weights_sha256: str
 
     def to(self, device: Any) -> Any:
@@ -158,7 +202,11 @@ class VerificationMetric(Protocol):
 
 
 class ImageMetric(Protocol):
-    """A number made of an image and its treated version: utility, never privacy."""
+    """A number made of an image and its treated version: utility, never privacy.
+
+    ``regions`` may say that it makes sense of the whole chip only, ("chip",); the default is
+    ("chip", "face"). A value of NaN says that this image does not define it.
+    """
 
     name: str
     version: int
@@ -171,6 +219,38 @@ class ImageMetric(Protocol):
 
     def __call__(self, original: Tensor, treated: Tensor) -> Tensor:
         """Two (N, 3, H, W) in [0, 1] -> (N,) float32, one value an image."""
+
+
+class LandmarkMetric(Protocol):
+    """A number made of the landmarks of a face before and after its treatment."""
+
+    name: str
+    version: int
+    higher_is_better: bool
+    unit: str
+    kind: Literal["landmarks"]
+
+    def __call__(self, original: Tensor, treated: Tensor) -> Tensor:
+        """Two (N, 5, 2) in chip pixels, NaN for lost faces -> (N,) float32, NaN where undefined."""
+
+
+class SetMetric(Protocol):
+    """A number made of all images together: how far the treated set is from the original one."""
+
+    name: str
+    version: int
+    higher_is_better: bool
+    unit: str
+    kind: Literal["set"]
+
+    def to(self, device: Any) -> Any:
+        """Move any weights to a device; returns self."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N, D), what images are compared by."""
+
+    def __call__(self, original: FloatArray, treated: FloatArray) -> float:
+        """Features of both sets, (N, D) each. Raises ``MetricUndefinedError``."""
 
 
 @dataclass(frozen=True)

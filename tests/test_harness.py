@@ -43,6 +43,7 @@ def numbers(record: RunRecord) -> list[MetricRow]:
 
 def row(record: RunRecord, threat: str | None, metric: str, **wanted: object) -> MetricRow:
     wanted = {"pairs": "cross", "view": "landmarks", **wanted} if threat else wanted
+    wanted = {"group": None, **wanted}
     found = [
         r
         for r in record.rows

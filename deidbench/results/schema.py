@@ -154,6 +154,8 @@ class MethodRecord(Record):
     name: str
     version: int
     strength: float | None = None
+    parameters: PlainDict = {}
+    """Its settings besides the strength."""
     trained_against: list[str] = []
     trained_on_metrics: list[str] = []
     """Image metrics in its loss, which flatter it."""

@@ -1,0 +1,1 @@
+"""Methods of other people: their treated images, their program, their Python function."""
