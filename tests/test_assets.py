@@ -49,6 +49,7 @@ class Loopback:
     port: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)  # path to where it is now
     cuts: list[int] = field(default_factory=list)  # bytes sent before each next hang-up
     ranges: bool = True
     stall_at: int | None = None  # bytes sent before waiting for the gate
@@ -66,6 +67,11 @@ def _handler(state: Loopback) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             state.asked.append((self.path, self.headers.get("Range")))
             state.headers.append(dict(self.headers.items()))
+            if self.path in state.moved:
+                self.send_response(302)
+                self.send_header("Location", state.moved[self.path])
+                self.end_headers()
+                return
             if self.path not in state.files:
                 self.send_error(404)
                 return
@@ -520,7 +526,7 @@ def test_every_entry_is_well_formed(name: str) -> None:
     assert asset.licence and asset.citation and asset.description
     assert asset.sources
     for source in asset.sources:
-        assert source.size is not None and source.size > 100_000
+        assert source.sha256 is None or (source.size or 0) > 100_000
         if source.location.startswith("pypi:"):
             wanted = Requirement.parse(source.location)
             assert wanted.project and wanted.version
@@ -528,6 +534,17 @@ def test_every_entry_is_well_formed(name: str) -> None:
         else:
             assert source.location.startswith("https://")
             assert source.location.endswith("/" + source.filename)
+
+
+def test_files_without_a_published_hash_have_names_of_their_own() -> None:
+    """They share a folder in the cache."""
+    owners: dict[str, set[str]] = {}
+    for asset in assets.registry().values():
+        for source in asset.sources:
+            if source.sha256 is None:
+                owners.setdefault(source.filename.lower(), set()).add(asset.name)
+    assert owners
+    assert all(len(names) == 1 for names in owners.values())
 
 
 def test_the_status_lists_every_entry_in_order() -> None:
@@ -574,6 +591,134 @@ def test_real_weights_are_found_in_a_mirror(name: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("DEIDBENCH_OFFLINE", "1")
     source = assets.registry()[name].sources[0]
     assert assets.sha256_of(assets.fetch(name)) == source.sha256
+
+
+# ---------------------------------------------------------------- files without a published hash
+
+
+def unpublished_at(*locations: str) -> Asset:
+    sources = tuple(Source(location, "tiny.bin", None) for location in locations)
+    return Asset("tiny", sources, "CC0-1.0", "nobody 2024", "random bytes")
+
+
+def unpublished_in(home: Path) -> Path:
+    return home / "assets" / "unpublished" / "tiny.bin"
+
+
+def test_the_first_download_is_trusted_and_its_hash_kept(server: Loopback, home: Path) -> None:
+    server.files["/w"], server.cuts = WEIGHTS, [300_000]
+    asset = unpublished_at(server.url("/w"))
+    assert store.hash_note_of(asset) is None
+    path = assets.fetch_asset(asset)
+    assert path == unpublished_in(home)
+    assert path.read_bytes() == WEIGHTS
+    assert [asked for _, asked in server.asked] == [None, "bytes=300000-"]
+    assert {file.name for file in path.parent.iterdir()} == {"tiny.bin", "tiny.bin.sha256"}
+    assert path.with_name("tiny.bin.sha256").read_text() == SHA + "\n"
+    assert store.hash_note_of(asset) == f"hash not published; first seen as {SHA}"
+    assert assets.fetch_asset(asset) == store.verify_asset(asset) == path
+    assert len(server.asked) == 2
+
+
+def test_a_file_that_changed_since_its_first_use_is_refused(server: Loopback, home: Path) -> None:
+    server.files["/w"] = WEIGHTS
+    asset = unpublished_at(server.url("/w"))
+    path = assets.fetch_asset(asset)
+    path.write_bytes(b"?" + WEIGHTS[1:])
+    with pytest.raises(AssetUnavailableError, match=f"changed: first seen with sha256 {SHA}"):
+        store.verify_asset(asset)
+    assert "has changed" in str(store.asset_status(asset).problem)
+    assert store.find_asset(asset) is None
+    assert assets.fetch_asset(asset).read_bytes() == WEIGHTS  # the server still has the first
+
+
+@pytest.mark.parametrize("other", [WEIGHTS[::-1], WEIGHTS[:-1], b""])
+def test_a_server_whose_file_changed_is_refused_until_the_user_trusts_it(
+    server: Loopback, home: Path, other: bytes
+) -> None:
+    server.files["/w"] = WEIGHTS
+    asset = unpublished_at(server.url("/w"), server.url("/elsewhere"))
+    path = assets.fetch_asset(asset)
+    path.unlink()
+    server.files["/w"] = other
+    note = path.with_name("tiny.bin.sha256")
+    with pytest.raises(AssetUnavailableError) as caught:
+        assets.fetch_asset(asset)
+    assert f"expected sha256 {SHA}" in str(caught.value)
+    assert f"delete {note} to trust another file" in str(caught.value)
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.bin.sha256"]
+    server.files["/elsewhere"] = WEIGHTS
+    assert assets.fetch_asset(asset).read_bytes() == WEIGHTS
+    for file in (path, note):
+        file.unlink()
+    assert assets.fetch_asset(asset).read_bytes() == other
+
+
+def test_without_a_hash_an_old_part_is_not_continued(server: Loopback, home: Path) -> None:
+    """Half of it might be of another file, and nothing could tell."""
+    server.files["/w"] = WEIGHTS
+    left = unpublished_in(home).with_name("tiny.bin.part")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"?" * 1000)
+    assert assets.fetch_asset(unpublished_at(server.url("/w"))).read_bytes() == WEIGHTS
+
+
+def test_with_the_hash_of_its_first_use_a_part_is_continued(server: Loopback, home: Path) -> None:
+    server.files["/w"] = WEIGHTS
+    asset = unpublished_at(server.url("/w"))
+    path = assets.fetch_asset(asset)
+    path.unlink()
+    path.with_name("tiny.bin.part").write_bytes(WEIGHTS[:500_000])
+    assert assets.fetch_asset(asset).read_bytes() == WEIGHTS
+    assert server.asked[-1] == ("/w", "bytes=500000-")
+
+
+def test_a_file_of_the_mirror_is_trusted_once_too(
+    server: Loopback, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    mine = tmp_path / "mirror" / "tiny.bin"
+    mine.write_bytes(WEIGHTS)
+    monkeypatch.setenv("DEIDBENCH_MIRROR", str(tmp_path / "mirror"))
+    asset = unpublished_at(server.url("/w"))
+    assert store.hash_note_of(asset) == "hash not published; not fetched yet"
+    assert not home.exists()  # looking leaves no trace
+    assert assets.fetch_asset(asset) == mine
+    assert store.hash_note_of(asset) == f"hash not published; first seen as {SHA}"
+    mine.write_bytes(WEIGHTS[::-1])
+    with pytest.raises(AssetUnavailableError, match="HTTP 404"):
+        assets.fetch_asset(asset)
+    assert server.asked
+
+
+@pytest.mark.parametrize(
+    "location", ["http://host/w", "pypi:tiny==1.0!a/tiny.bin", "http://127.0.0.1.host/w"]
+)
+def test_without_a_hash_only_https_will_do(location: str) -> None:
+    with pytest.raises(DeidbenchError, match="expected an https URL"):
+        Source(location, "tiny.bin", None)
+
+
+def test_without_a_hash_a_way_over_plain_http_is_refused(server: Loopback, home: Path) -> None:
+    server.files["/w"] = WEIGHTS
+    server.moved["/moved"] = server.url("/w").replace("127.0.0.1", "127.1")
+    # A known hash protects a file wherever it comes from.
+    assert assets.fetch_asset(asset_at(server.url("/moved"))) == cache_of(home)
+    with pytest.raises(AssetUnavailableError, match=r"redirected to .*, which is not https"):
+        assets.fetch_asset(unpublished_at(server.url("/moved")))
+    server.moved["/moved"] = server.url("/w")
+    assert assets.fetch_asset(unpublished_at(server.url("/moved"))).read_bytes() == WEIGHTS
+
+
+def test_an_asset_of_the_registry_tells_about_its_hash(
+    server: Loopback, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/w"] = WEIGHTS
+    asset = unpublished_at(server.url("/w"))
+    monkeypatch.setattr(sys.modules["deidbench.assets.registry"], "_REGISTRY", {"tiny": asset})
+    assert assets.hash_note("tiny") is None
+    assets.fetch("tiny")
+    assert assets.hash_note("tiny") == f"hash not published; first seen as {SHA}"
 
 
 # ---------------------------------------------------------------- distributions of an index

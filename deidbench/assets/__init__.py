@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .download import sha256_of
 from .registry import Asset, Source, registry
-from .store import AssetStatus, fetch, fetch_asset, find, home, status, verify
+from .store import AssetStatus, fetch, fetch_asset, find, hash_note, home, status, verify
 from .unpickle import load_numpy_pickle
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "fetch",
     "fetch_asset",
     "find",
+    "hash_note",
     "home",
     "load_numpy_pickle",
     "registry",

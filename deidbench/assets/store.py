@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from deidbench.errors import AssetUnavailableError, DeidbenchError
 
-from .download import SourceError, download, offline, redacted, sha256_of
+from .download import Connection, SourceError, download, offline, redacted, sha256_of
 from .folders import expanded
 from .registry import Asset, Source, lookup, registry
 
@@ -65,6 +65,15 @@ def verify(name: str) -> Path:
     return verify_asset(lookup(name))
 
 
+def hash_note(name: str) -> str | None:
+    """What to know about the hash of an asset on this machine; None where a published one was met.
+
+    Raises:
+        DeidbenchError: no asset has this name.
+    """
+    return hash_note_of(lookup(name))
+
+
 def status() -> list[AssetStatus]:
     """Every asset with its file on this machine, checked by hash. No network."""
     return [asset_status(asset) for asset in registry().values()]
@@ -72,13 +81,17 @@ def status() -> list[AssetStatus]:
 
 def fetch_asset(asset: Asset) -> Path:
     """``fetch`` for an asset that need not be in the registry."""
-    found = find_asset(asset)
-    if found:
-        return found
+    found = _found(asset)
+    if found and _expected(found[1]):
+        return found[0]
     try:
         with _lock(asset):
             # Another process may have brought it while this one waited.
-            return find_asset(asset) or _fetch_from_sources(asset)
+            found = _found(asset)
+            if found:
+                _keep_hash(*found)
+                return found[0]
+            return _fetch_from_sources(asset)
     except OSError as error:
         raise AssetUnavailableError(
             f"cannot write {asset.name} under {home()}: {error}. "
@@ -88,10 +101,8 @@ def fetch_asset(asset: Asset) -> Path:
 
 def find_asset(asset: Asset) -> Path | None:
     """``find`` for an asset that need not be in the registry."""
-    for candidate in _candidates(asset):
-        if _problem(*candidate) is None:
-            return candidate[0]
-    return None
+    found = _found(asset)
+    return found[0] if found else None
 
 
 def verify_asset(asset: Asset) -> Path:
@@ -102,6 +113,15 @@ def verify_asset(asset: Asset) -> Path:
         problem = problem or f"{asset.name} is not on this machine."
         raise AssetUnavailableError(f"{problem} Run: {_command(asset)}.")
     return path
+
+
+def hash_note_of(asset: Asset) -> str | None:
+    """``hash_note`` for an asset that need not be in the registry."""
+    found = _found(asset)
+    if found is None or found[1].sha256 is not None:
+        return None
+    seen = _expected(found[1])
+    return f"hash not published; {f'first seen as {seen}' if seen else 'not fetched yet'}"
 
 
 def asset_status(asset: Asset) -> AssetStatus:
@@ -144,10 +164,58 @@ def _fetch_from(source: Source) -> Path:
         from .index import fetch_member
 
         fetch_member(source, part, home() / "assets" / "tmp")
+    elif source.sha256 is None:
+        _download_unpublished(source, part)
     else:
         download(source.location, part, digest=("sha256", source.sha256), size=source.size)
     part.replace(target)
     return target
+
+
+def _download_unpublished(source: Source, part: Path) -> None:
+    seen = _expected(source)
+    if seen is None:
+        part.unlink(missing_ok=True)  # nothing could tell whether it is the same file
+    digest = ("sha256", seen) if seen else None
+    try:
+        connection = Connection(private=True)
+        download(source.location, part, digest=digest, size=source.size, connection=connection)
+    except SourceError as error:
+        hint = f"; delete {_hash_path(source)} to trust another file" if seen else ""
+        raise SourceError(f"{error}{hint}") from error
+    _keep_hash(part, source)
+
+
+def _expected(source: Source) -> str | None:
+    """The published hash of a file, else that of its first use here, else None."""
+    if source.sha256 is not None:
+        return source.sha256
+    try:
+        return _hash_path(source).read_text("ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _keep_hash(path: Path, source: Source) -> None:
+    """Write down the hash of a file at its first use, if nobody published one."""
+    if _expected(source) is not None:
+        return
+    note = _hash_path(source)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    fresh = note.with_name(note.name + ".part")
+    fresh.write_text(sha256_of(path) + "\n", "ascii")
+    fresh.replace(note)
+
+
+def _hash_path(source: Source) -> Path:
+    """Where the hash of the first use is kept: next to the file in the cache."""
+    path = _cache_path(source)
+    return path.with_name(path.name + ".sha256")
+
+
+def _found(asset: Asset) -> tuple[Path, Source] | None:
+    good = (one for one in _candidates(asset) if _problem(*one) is None)
+    return next(good, None)
 
 
 def _candidates(asset: Asset) -> Iterator[tuple[Path, Source]]:
@@ -174,7 +242,8 @@ def _cached(asset: Asset) -> Iterator[tuple[Path, Source]]:
 
 
 def _cache_path(source: Source) -> Path:
-    return home() / "assets" / source.sha256[:16] / source.filename
+    folder = source.sha256[:16] if source.sha256 else "unpublished"
+    return home() / "assets" / folder / source.filename
 
 
 def _problem(path: Path, source: Source) -> str | None:
@@ -188,9 +257,15 @@ def _problem(path: Path, source: Source) -> str | None:
         found = _hash_of(path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}."
-    if found != source.sha256:
-        return f"{path} is damaged: expected sha256 {source.sha256}, but got {found}."
-    return None
+    expected = _expected(source)
+    if expected in (found, None):
+        return None
+    if source.sha256 is not None:
+        return f"{path} is damaged: expected sha256 {expected}, but got {found}."
+    return (
+        f"{path} has changed: first seen with sha256 {expected}, but got {found}. "
+        f"Delete it, or {_hash_path(source)} to trust it."
+    )
 
 
 @functools.cache
