@@ -11,6 +11,14 @@ from PIL import Image, ImageOps
 from .errors import DeidbenchError
 
 
+class ImageError(DeidbenchError):
+    """A file is no picture that can be read; ``reason`` says why without naming it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot read the image {path}: {reason}. Repair or remove the file.")
+        self.reason = reason
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The first picture of a file, upright, as (H, W, 3) RGB in [0, 255].
 
@@ -18,7 +26,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Transparency is ignored: what lies under it is in the file, hence in an attacker's hands.
 
     Raises:
-        DeidbenchError: the file is missing, truncated, no image, too large (Pillow's limit
+        ImageError: the file is missing, truncated, no image, too large (Pillow's limit
             against decompression bombs), or of a pixel type without a known range.
     """
     try:
@@ -26,9 +34,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             image.load()
             return _to_rgb(_upright(image))
     except Exception as error:  # decoders fail in many ways on damaged bytes
-        raise DeidbenchError(
-            f"cannot read the image {path}: {_one_line(error)}. Repair or remove the file."
-        ) from error
+        raise ImageError(path, _one_line(error, path)) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -47,5 +53,8 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _one_line(error: Exception, path: Path) -> str:
+    """What a decoder said, without the path, which may tell of the machine."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = said.replace(repr(str(path)), "the file").replace(str(path), "the file")
+    return " ".join(said.split()) or type(error).__name__

@@ -23,7 +23,7 @@ from .alignment import Aligner, to_float, to_uint8
 from .cache import Cache, digest, file_digest, pack_texts, unpack_texts
 from .errors import DeidbenchError
 from .geometry import inner_face_box
-from .images import read_image
+from .images import ImageError, read_image
 from .progress import Progress
 from .treatment import FittedMethods, in_pieces, treat_faces
 from .types import FileMethod, ImageMetric, Method, Recognizer, Sample, SetMetric
@@ -252,7 +252,10 @@ class Stages:
         """The treated photograph, as large as the original."""
         if sample.id not in self._files:
             raise DeidbenchError(MISSING)
-        image = read_image(self._files[sample.id])
+        try:
+            image = read_image(self._files[sample.id])
+        except ImageError as error:
+            raise DeidbenchError(f"its treated version: {error.reason}") from error
         return image if self.aligned_input else _as_large(image, (int(size[0]), int(size[1])))
 
     def _detect(self, batch: Batch) -> Arrays:
@@ -475,9 +478,9 @@ def _read(paths: Sequence[Path]) -> tuple[list[Image | None], list[str]]:
         try:
             images.append(read_image(path))
             problems.append("")
-        except DeidbenchError as error:
+        except ImageError as error:
             images.append(None)
-            problems.append(str(error))
+            problems.append(error.reason)
     return images, problems
 
 

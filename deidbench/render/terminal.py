@@ -30,7 +30,7 @@ def summary_table(record: RunRecord, width: int | None) -> RenderableType:
     parts: list[RenderableType] = [_title(run), _attacks(run, far, narrow)]
     if run.inverted():
         parts.append(Text("* clearly below 0.5: identity with its sign flipped, still one"))
-    parts += [_utility(run), _unknown(record)]
+    parts += [_utility(run), *_lost(record), _unknown(record)]
     return Group(*parts)
 
 
@@ -73,6 +73,16 @@ def _utility(run: Run) -> Text:
         batch = f" (batch {row.params['batch']})" if "batch" in row.params else ""
         parts.append(f"{numbers.title(row.metric)} {numbers.value(row)}{batch}")
     return Text("utility: " + numbers.plain(", ".join(parts) or "not measured"))
+
+
+def _lost(record: RunRecord) -> list[Text]:
+    """How many of the measured images were lost, and where; nothing where none was."""
+    found = [
+        f"{count} {name.replace('_', ' ')}" for name, count in record.failures.items() if count
+    ]
+    if not found:
+        return []
+    return [Text("images lost: " + numbers.plain(", ".join(found)) + " (see images.parquet)")]
 
 
 def _lacks(threshold: ThresholdRecord) -> bool:
