@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from deidbench import pairs
 from deidbench.errors import DeidbenchError
-from deidbench.types import Pair, Sample
+from deidbench.types import Pair, Sample, Similarity
 
 SUBJECTS = np.array([0, 0, 1, 2, 2, 2], np.int32)
 
@@ -77,6 +80,63 @@ def test_scores_are_symmetric_and_best_for_equal_embeddings(similarity: str) -> 
     np.testing.assert_allclose(own, 1 if similarity == "cosine" else 0, atol=1e-6)
 
 
+def histograms(count: int, bins: int = 300) -> NDArray[np.float32]:
+    """Shares of few draws: most bins are empty, on one side or on both."""
+    drawn = np.random.default_rng(4).multinomial(60, np.ones(bins) / bins, count)
+    return (drawn / 60).astype(np.float32)
+
+
+def test_chi_square_scores_equal_a_naive_loop() -> None:
+    enrolled, probe = histograms(12)[:6], histograms(12)[6:]
+    listed = pairs.cross_pairs(range(6), SUBJECTS)
+    got = pairs.score(enrolled, probe, listed, "negative-chi-square")
+    for i, j, value in zip(listed.reference, listed.probe, got, strict=True):
+        distance = 0.0
+        for a, b in zip(enrolled[i].tolist(), probe[j].tolist(), strict=True):
+            distance += (a - b) ** 2 / (a + b) if a + b else 0
+        assert value == pytest.approx(-distance, abs=10**-pairs.DECIMALS)
+
+
+def test_chi_square_is_symmetric_and_lies_between_its_ends() -> None:
+    """0 for equal histograms, -2 for histograms without a common bin."""
+    rows = np.zeros((6, 4), np.float32)
+    rows[:3, :2], rows[3:, 2:] = [0.25, 0.75], [0.5, 0.5]
+    listed = pairs.cross_pairs(range(6), SUBJECTS)
+    got = pairs.score(rows, rows, listed, "negative-chi-square")
+    apart = (listed.reference < 3) != (listed.probe < 3)
+    np.testing.assert_array_equal(got, np.where(apart, -2, 0))
+    mixed = histograms(6)
+    back = pairs.PairList("cross", listed.probe, listed.reference, listed.same, listed.fold)
+    np.testing.assert_array_equal(
+        pairs.score(mixed, mixed, listed, "negative-chi-square"),
+        pairs.score(mixed, mixed, back, "negative-chi-square"),
+    )
+
+
+@pytest.mark.parametrize("similarity", get_args(Similarity))
+def test_long_embeddings_are_scored_in_a_bounded_memory(similarity: str) -> None:
+    """Pairs of 2891-d histograms would fill 1.2 GB a side if taken at once."""
+    rows = histograms(500, 2891)[:450]
+    listed = pairs.cross_pairs(range(450), np.arange(450, dtype=np.int32))
+    tracemalloc.start()
+    got = pairs.score(rows, rows, listed, similarity)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(got) * rows.shape[1] * 4 > 1e9
+    assert peak < 0.3e9
+    few = pairs.PairList("cross", *(column[-50:] for column in columns(listed)))
+    np.testing.assert_array_equal(pairs.score(rows, rows, few, similarity), got[-50:])
+
+
+def columns(listed: pairs.PairList) -> tuple[NDArray[Any], ...]:
+    return listed.reference, listed.probe, listed.same, listed.fold
+
+
+def test_an_unknown_similarity_is_refused() -> None:
+    with pytest.raises(DeidbenchError, match=r"no similarity called 'dot'\. Known: cosine, "):
+        pairs.score(np.ones((6, 2)), np.ones((6, 2)), pairs.cross_pairs([0, 1], SUBJECTS), "dot")
+
+
 def test_many_pairs_are_scored_as_few_are() -> None:
     """More pairs than one chunk holds."""
     embeddings = np.random.default_rng(2).normal(size=(500, 4)).astype(np.float32)
@@ -97,12 +157,13 @@ def test_the_last_digits_of_an_embedding_tell_nothing(similarity: str) -> None:
     assert len(set(got.tolist())) == 1
 
 
-def test_a_lost_face_makes_its_scores_nan_and_no_others() -> None:
+@pytest.mark.parametrize("similarity", get_args(Similarity))
+def test_a_lost_face_makes_its_scores_nan_and_no_others(similarity: str) -> None:
     embeddings = np.ones((6, 4), np.float32)
     embeddings[2] = np.nan
     listed = pairs.cross_pairs(range(6), SUBJECTS)
     touched = (listed.reference == 2) | (listed.probe == 2)
-    got = pairs.score(embeddings, embeddings, listed, "cosine")
+    got = pairs.score(embeddings, embeddings, listed, similarity)
     np.testing.assert_array_equal(np.isnan(got), touched)
 
 
