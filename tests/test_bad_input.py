@@ -39,7 +39,7 @@ GOOD = (
     "alpha.png",
     "sixteen.png",
     "turned.jpg",
-    "moves.gif.png",
+    "moves.png",
 )
 
 
