@@ -214,8 +214,7 @@ def test_any_set_of_subjects_is_listed_completely(
     assert found == sorted(set(found))
 
 
-@pytest.mark.parametrize("cls", [Folder, LFW])
-@pytest.mark.parametrize("argument", [None, ""])
+@pytest.mark.parametrize(("cls", "argument"), [(Folder, None), (Folder, ""), (LFW, "")])
 def test_a_dataset_on_disk_must_be_told_where(
     cls: type[Folder] | type[LFW], argument: str | None
 ) -> None:

@@ -100,6 +100,7 @@ _DEEPFACE_PLACES = (
     "https://github.com/serengil/deepface_models/releases/download/v1.0/",
     "https://huggingface.co/serengil/deepface/resolve/main/",
 )
+_LIGHTFACE = "Serengil and Ozpinar 2021, HyperExtended LightFace, ICEET"
 
 
 def _deepface(model: str, filename: str, licence: str, citation: str) -> Asset:
@@ -114,6 +115,24 @@ def _deepface(model: str, filename: str, licence: str, citation: str) -> Asset:
 
 
 _ENTRIES = (
+    _deepface(
+        "Age",
+        "age_model_weights.pth",
+        "MIT, serengil/deepface; trunk: robots.ox.ac.uk/~vgg/software/vgg_face",
+        _LIGHTFACE,
+    ),
+    _deepface(
+        "Emotion",
+        "facial_expression_model_weights.pth",
+        "MIT, serengil/deepface",
+        _LIGHTFACE,
+    ),
+    _deepface(
+        "Gender",
+        "gender_model_weights.pth",
+        "MIT, serengil/deepface; trunk: robots.ox.ac.uk/~vgg/software/vgg_face",
+        _LIGHTFACE,
+    ),
     _deepface(
         "ArcFace",
         "arcface_weights.pth",
@@ -228,6 +247,30 @@ _ENTRIES = (
         licence="MIT (timesler/facenet-pytorch)",
         citation=_FACENET_CITATION,
         description="Inception-ResNet v1 trained on VGGFace2, 512-d, a torch state dict",
+    ),
+    Asset(
+        name="inception-fid",
+        sources=(
+            # The name holds the first 8 digits; more than five unrelated public repositories that
+            # pin this file, and pytorch-fid's copy of it, pin it to these 64.
+            Source(
+                "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+                "weights-inception-2015-12-05-6726825d.pth",
+                "weights-inception-2015-12-05-6726825d.pth",
+                "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+                95_628_359,
+            ),
+            Source(
+                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                "pt_inception-2015-12-05-6726825d.pth",
+                "weights-inception-2015-12-05-6726825d.pth",
+                "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+                95_628_359,
+            ),
+        ),
+        licence="Apache-2.0 (TensorFlow models)",
+        citation="Szegedy et al. 2016, Rethinking the Inception architecture, CVPR",
+        description="Inception v3 of TensorFlow, 2015-12-05, for KID and FID, a torch state dict",
     ),
     Asset(
         name="lpips-alexnet",

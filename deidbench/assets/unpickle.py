@@ -17,18 +17,20 @@ from deidbench.errors import DeidbenchError
 _KINDS = "biufcSU"  # numbers and text of a fixed size: no objects, no records
 
 
-def load_numpy_pickle(path: Path) -> object:
+def load_numpy_pickle(path: Path, *, encoding: str = "ASCII") -> object:
     """Load a pickle that holds nothing but numpy arrays and Python's plain containers.
 
     Arrays are of numbers or text: those of objects or records are refused.
 
+    Args:
+        encoding: of the strings that Python 2 wrote; 'bytes' leaves them as bytes.
     Raises:
         DeidbenchError: the pickle names any other global (which is not imported, let alone
             called), holds other arrays, or is damaged.
     """
     with Path(path).open("rb") as stream:
         try:
-            return _finished(_NumpyUnpickler(stream).load(), set())
+            return _finished(_NumpyUnpickler(stream, encoding=encoding).load(), set())
         except DeidbenchError as error:
             raise DeidbenchError(f"{Path(path).name}: {error}") from None
         except Exception as error:  # a damaged pickle raises nearly any type
@@ -52,17 +54,17 @@ class _NumpyUnpickler(pickle.Unpickler):
 class _Dtype:
     """Stands in for a dtype: its spelling when made, its byte order when its state is set."""
 
-    def __init__(self, spelling: str, align: bool = False, copy: bool = False) -> None:
+    def __init__(self, spelling: str | bytes, align: bool = False, copy: bool = False) -> None:
         import numpy as np
 
-        self.built = np.dtype(str(spelling))
+        self.built = np.dtype(_text(spelling))
         if self.built.hasobject or self.built.kind not in _KINDS:
             raise DeidbenchError(
-                f"refused the dtype '{spelling}': only arrays of numbers or text are loaded."
+                f"refused the dtype '{_text(spelling)}': only arrays of numbers or text are loaded."
             )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.built = self.built.newbyteorder(state[1])
+        self.built = self.built.newbyteorder(_text(state[1]))
 
 
 class _Array:
@@ -119,6 +121,11 @@ def _shaped(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> A
     if view.nbytes != len(data):
         raise ValueError(f"an array of {view.nbytes} bytes, but {len(data)} are given")
     return view.copy(order="K")
+
+
+def _text(spelling: str | bytes) -> Any:
+    """As text, also where Python 2 wrote it."""
+    return spelling.decode("ascii") if isinstance(spelling, bytes) else str(spelling)
 
 
 def _dtype_of(dtype: object) -> Any:

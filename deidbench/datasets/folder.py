@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -11,7 +10,7 @@ from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
 from ._faults import mark_faults
-from ._scan import scan
+from ._scan import require_comparable, scan
 
 LAYOUT = "<dir>/<subject>/<image>"
 
@@ -19,7 +18,7 @@ LAYOUT = "<dir>/<subject>/<image>"
 class Folder:
     """Samples of ``folder:<dir>``, laid out as ``<dir>/<subject>/<image>``.
 
-    Images are jpg, jpeg, png, bmp, webp, tif and tiff files, in capitals or not. No pair list:
+    Images are jpg, jpeg, png, bmp, webp, ppm, tif and tiff files, in capitals or not. No pair list:
     the harness compares all of them.
 
     Raises:
@@ -47,15 +46,5 @@ class Folder:
     @cached_property
     def _samples(self) -> tuple[Sample, ...]:
         samples = mark_faults(scan(self.root, LAYOUT))
-        sizes = Counter(sample.subject for sample in samples)
-        if len(sizes) < 2:
-            raise DeidbenchError(
-                f"{self.root} holds one subject, '{samples[0].subject}'. At least 2 are needed to "
-                "compare different people."
-            )
-        if max(sizes.values()) < 2:
-            raise DeidbenchError(
-                f"{self.root} holds {len(sizes)} subjects with one image each. At least one "
-                "subject needs 2 to compare a person with itself."
-            )
+        require_comparable(samples, self.root)
         return samples

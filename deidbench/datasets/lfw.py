@@ -1,4 +1,4 @@
-"""Labeled Faces in the Wild, from a folder that you downloaded."""
+"""Labeled Faces in the Wild, from a folder of yours or downloaded."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from deidbench.assets import fetch, home
 from deidbench.assets.folders import expanded
 from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
 from ._faults import mark_faults
-from ._scan import scan
+from ._scan import EXTENSIONS, scan
+from ._unpack import unpack
 
 LAYOUT = "<dir>/<Name>/<Name>_0001.jpg"
+IMAGES, PAIRS = "lfw-funneled", "lfw-pairs"  # assets
 
 
 class LFW:
     """Samples of ``lfw:<dir>``, and the 10 folds of View 2 when ``pairs.txt`` is at hand.
 
     The original, funneled and deep-funneled images all have this layout. ``pairs.txt`` is looked
-    for in the folder and beside it.
+    for in the folder and beside it. ``lfw`` alone downloads the funneled images and the list, and
+    unpacks them below ``DEIDBENCH_HOME``.
 
     Raises:
-        DeidbenchError: no folder is given, or that of no user; ``samples`` and ``pairs`` raise when
-            the folder or the pair list is not as published.
+        DeidbenchError: the folder is empty or that of no user; ``samples`` and ``pairs`` raise when
+            it or the pair list is not as published, or cannot be downloaded.
 
     Source: Huang et al. 2007, UM-CS TR 07-49; deep funneling: Huang et al. 2012.
     """
@@ -34,9 +38,28 @@ class LFW:
     synthetic = False
 
     def __init__(self, argument: str | None = None) -> None:
-        if not argument:
-            raise DeidbenchError(f"lfw: where is it? Write lfw:<dir>, laid out as {LAYOUT}.")
-        self.root = expanded(argument, "the dataset")
+        if argument == "":
+            raise DeidbenchError(
+                f"lfw: where is it? Write lfw:<dir>, laid out as {LAYOUT}, or lfw to download it."
+            )
+        self._folder = None if argument is None else expanded(argument, "the dataset")
+
+    @classmethod
+    def recognises(cls, path: Path) -> str | None:
+        """Why the path looks like this dataset, or None."""
+        try:
+            people = [one for one in sorted(path.iterdir()) if one.is_dir()]
+            images = [image for one in people[:5] for image in one.iterdir()]
+        except OSError:
+            return None
+        if not images or not all(map(_is_named, images)):
+            return None
+        return f"images are named as in LFW, {LAYOUT}"
+
+    @property
+    def root(self) -> Path:
+        """The folder of the images, which are downloaded if none is given."""
+        return self._folder or self._downloaded
 
     def samples(self) -> Sequence[Sample]:
         """All samples, sorted by id: ``<Name>/<Name>_0001.jpg``."""
@@ -51,11 +74,17 @@ class LFW:
         return self._pairs
 
     @cached_property
+    def _downloaded(self) -> Path:
+        target = home() / "datasets" / IMAGES
+        if target.is_dir():  # it appears only when it is whole
+            return target
+        return unpack(fetch(IMAGES), target, EXTENSIONS, also=(fetch(PAIRS),))
+
+    @cached_property
     def _samples(self) -> tuple[Sample, ...]:
         samples = mark_faults(scan(self.root, LAYOUT))
         for sample in samples:
-            name, _, number = sample.path.stem.rpartition("_")
-            if name != sample.path.parent.name or not _is_number(number):
+            if not _is_named(sample.path):
                 raise DeidbenchError(
                     f"{sample.path} is not named as in LFW, {LAYOUT}. For other folders write "
                     "folder:<dir>."
@@ -69,6 +98,11 @@ class LFW:
                 ids = {PurePosixPath(s.id).with_suffix("").as_posix(): s.id for s in self._samples}
                 return _read_pairs(folder / "pairs.txt", ids)
         return ()
+
+
+def _is_named(image: Path) -> bool:
+    name, _, number = image.stem.rpartition("_")
+    return name == image.parent.name and _is_number(number)
 
 
 def _read_pairs(path: Path, ids: Mapping[str, str]) -> tuple[Pair, ...]:

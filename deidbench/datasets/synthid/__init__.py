@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deidbench.errors import DeidbenchError
 from deidbench.types import Pair, Sample
 
+if TYPE_CHECKING:
+    from deidbench.types import FloatArray
+
 TURNED = 15.0  # degrees of yaw
+PARTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 LABELS = ("gender", "age_band", "ancestry", "expression", "light", "hair", "glasses")
 
 
@@ -30,6 +35,7 @@ class SynthID:
     name = "synthid"
     version = 2  # 2: 96 people instead of 20
     synthetic = True
+    truth_labels = ("expression",)
 
     def __init__(self, argument: str | None = None) -> None:
         if argument is not None:
@@ -44,6 +50,17 @@ class SynthID:
         """Empty: all images are compared."""
         return ()
 
+    def truth(self) -> Mapping[str, FloatArray]:
+        """The rendered landmarks of each sample, (5, 2) float32 in pixels of the photograph."""
+        import numpy as np
+
+        return {
+            row["path"]: np.array(
+                [[float(row[f"{part}_{axis}"]) for axis in "xy"] for part in PARTS], np.float32
+            )
+            for row in self._rows
+        }
+
     @classmethod
     def card(cls) -> str:
         """The datasheet, in Markdown: how the set was made, its numbers and known faults."""
@@ -51,8 +68,12 @@ class SynthID:
 
     @cached_property
     def _samples(self) -> tuple[Sample, ...]:
+        return tuple(self._sample(row) for row in self._rows)
+
+    @cached_property
+    def _rows(self) -> tuple[Mapping[str, str], ...]:
         with (self.root / "samples.csv").open(encoding="utf-8", newline="") as table:
-            return tuple(self._sample(row) for row in csv.DictReader(table))
+            return tuple(csv.DictReader(table))
 
     def _sample(self, row: Mapping[str, str]) -> Sample:
         pose = "turned" if abs(float(row["yaw"])) > TURNED else "frontal"
