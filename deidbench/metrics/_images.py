@@ -32,7 +32,7 @@ def checked_pair(metric: str, original: Tensor, treated: Tensor) -> tuple[Tensor
             f"{metric}: expected two tensors (N, 3, H, W) of one shape, but got "
             f"{tuple(original.shape)} and {tuple(treated.shape)}."
         )
-    return _checked(metric, "original", original), _checked(metric, "treated", treated)
+    return checked(metric, "original", original), checked(metric, "treated", treated)
 
 
 def require_size(metric: str, images: Tensor, smallest: int) -> None:
@@ -45,7 +45,12 @@ def require_size(metric: str, images: Tensor, smallest: int) -> None:
         )
 
 
-def _checked(metric: str, which: str, images: Tensor) -> Tensor:
+def checked(metric: str, which: str, images: Tensor) -> Tensor:
+    """Images as float32.
+
+    Raises:
+        DeidbenchError: there are none, they are no floats, or a value is not in [0, 1].
+    """
     if images.numel() == 0:
         raise DeidbenchError(f"{metric}: there are no {which} images; give at least one.")
     low, high = (float(value) for value in torch.aminmax(images))  # NaN if any value is
