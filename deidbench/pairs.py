@@ -113,7 +113,8 @@ def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def _negative_euclidean(a: FloatArray, b: FloatArray) -> FloatArray:
     a -= b  # both are copies
-    return -np.sqrt(_dot(a, a))
+    scores: FloatArray = -np.sqrt(_dot(a, a))
+    return scores
 
 
 def _negative_chi_square(a: FloatArray, b: FloatArray) -> FloatArray:

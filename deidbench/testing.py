@@ -52,7 +52,8 @@ def check_recognizer(recognizer: Recognizer, *, device: str = "cpu") -> None:
     _require(embeddings.dtype == torch.float32, "float32", embeddings.dtype)
     _require(bool(torch.isfinite(embeddings).all()), "finite values", "NaN or infinity")
     one = torch.cat([recognizer.embed(chips[i : i + 1], landmarks[i : i + 1]) for i in range(3)])
-    gap = float((one - embeddings).abs().max().detach())
+    size = embeddings.abs().max().clamp_min(1)  # float32 has about 7 digits of it
+    gap = float(((one - embeddings).abs().max() / size).detach())
     _require(gap < 1e-4, "the same embedding alone and in a batch", f"a gap of {gap:.2g}")
     if getattr(recognizer, "differentiable", True):
         _require(_reaches(embeddings, chips), "gradients that reach the image", "none")
