@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from deidbench import assets
 from deidbench.errors import AssetUnavailableError
 from deidbench.geometry import ARC112, align
+from deidbench.types import Similarity
 
 
 class FrozenRecognizer(nn.Module):
@@ -25,7 +25,9 @@ class FrozenRecognizer(nn.Module):
 
     name: str
     version: int = 1
-    similarity: Literal["cosine", "negative-euclidean"] = "cosine"
+    similarity: Similarity = "cosine"
+    differentiable: bool = True
+    by_default: bool = True
     asset: str
     template: Tensor = ARC112
     size: int = 112
@@ -48,8 +50,12 @@ class FrozenRecognizer(nn.Module):
         self.requires_grad_(False).eval()
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
-    @staticmethod
-    def read(path: Path) -> nn.Module:
+    @classmethod
+    def needs(cls) -> tuple[str, ...]:
+        """The assets that it cannot do without, where they do not depend on its argument."""
+        return (cls.asset,) if hasattr(cls, "asset") else ()
+
+    def read(self, path: Path) -> nn.Module:
         """The network in a file of weights: scaled crops to embeddings."""
         raise NotImplementedError
 

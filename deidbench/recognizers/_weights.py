@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deidbench.errors import DeidbenchError
+
+_COUNTER = "num_batches_tracked"
 
 
 class WeightsError(DeidbenchError):
@@ -53,13 +55,34 @@ class Weights:
             raise WeightsError(self.path, f"unexpected tensor '{min(self._tensors)}'")
 
 
-def read_state_dict(path: Path) -> Weights:
-    """A torch state dict, without the counters that inference never reads."""
+def fill(network: nn.Module, weights: Weights) -> nn.Module:
+    """Copy every tensor of a file to the parameter or statistic of that name.
+
+    Raises:
+        WeightsError: a tensor is missing, has another shape, or is left over.
+    """
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if not name.endswith(_COUNTER):
+                tensor.copy_(weights.take(name, tensor.shape))
+    weights.require_empty()
+    return network
+
+
+def read_state_dict(path: Path, *, without: str | None = None) -> Weights:
+    """A torch state dict, without the counters that inference never reads.
+
+    Args:
+        without: the beginning of names that are left out: a classifier, of no use here.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle raises anything
         raise WeightsError(path, "it is not a torch state dict") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(path, "it is not a torch state dict")
-    kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    return Weights(path, kept)
+    return Weights(path, {key: value for key, value in state.items() if _is_used(key, without)})
+
+
+def _is_used(name: str, without: str | None) -> bool:
+    return not (name.endswith(_COUNTER) or (without and name.startswith(without)))

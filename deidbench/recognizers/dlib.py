@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from deidbench.types import Similarity
 
 from ._base import FrozenRecognizer
 from ._conv import Conv
@@ -46,7 +47,7 @@ class Dlib(FrozenRecognizer):
 
     name = "dlib"
     asset = "dlib-resnet29"
-    similarity: Literal["cosine", "negative-euclidean"] = "negative-euclidean"
+    similarity: Similarity = "negative-euclidean"
     template = TEMPLATE
     size = 150
     mean = (122.782, 117.001, 104.298)
