@@ -121,7 +121,8 @@ def _negative_chi_square(a: FloatArray, b: FloatArray) -> FloatArray:
     total = a + b
     a -= b
     parts: FloatArray = np.divide(a * a, total, out=np.zeros_like(a), where=total != 0)
-    return -parts.sum(1)
+    scores: FloatArray = -parts.sum(1)
+    return scores
 
 
 _SIMILARITIES: Mapping[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
