@@ -23,7 +23,6 @@ from deidbench.errors import DeidbenchError, MetricUndefinedError
 from deidbench.split import CALIBRATION, EVAL, split_subjects
 from deidbench.statistics import threshold_at_far
 from deidbench.survey import Survey, recognise, rows, survey
-from deidbench.types import Sample
 
 
 def put_image(path: Path, seed: int) -> Path:
@@ -153,6 +152,22 @@ def test_what_is_not_read_is_counted_by_its_ending(tmp_path: Path) -> None:
     assert told(found)["not read"] == ".png 2, .txt 2, no ending 1"
 
 
+def test_images_of_a_list_count_as_read_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_people(tmp_path / "real", 2, 2)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    text = (
+        "reference,probe,same\nperson 0/0.png,person 0/1.png,1\nperson 0/0.png,person 1/0.png,0\n"
+    )
+    (tmp_path / "real" / "list.csv").write_text(text)
+    monkeypatch.chdir(tmp_path / "real")
+    for written in ("list.csv", "./list.csv", str(tmp_path / "link" / "list.csv")):
+        found = survey(written)
+        assert found.ignored == {".csv": 1, ".png": 1}
+        assert found.links_out == []
+
+
 def test_links_out_of_the_folder_are_counted_and_those_inside_are_not(tmp_path: Path) -> None:
     root = put_people(tmp_path / "set", 2, 2, 2, 2)
     store = put_people(tmp_path / "store", 3)
@@ -266,6 +281,7 @@ def test_where_nobody_is_named_only_the_official_pairs_count(
     assert found.parts == []
     assert (found.official.genuine, found.official.impostor, found.official.folds) == (2, 2, 4)
     assert found.honest_fars == [] and found.smallest_far is None
+    assert found.ignored == {}  # it has no folder that is the user's
     assert "only --pairs official is honest" in told(found)["parts"]
 
 
@@ -340,11 +356,3 @@ def test_the_check_needs_no_torch(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
     )
-
-
-def test_a_dataset_without_a_folder_is_surveyed_too() -> None:
-    """A plugin need not have files below one root: the rest is counted all the same."""
-    from deidbench.survey import _part
-
-    one = Sample("a", "ann", Path("a.png"))
-    assert _part("all", [one, one]).genuine == 1

@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 from deidbench.errors import DeidbenchError
 from deidbench.types import Sample
 
-EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class Named(NamedTuple):
@@ -86,9 +86,9 @@ def first_matches(root: Path, grammar: re.Pattern[str]) -> bool:
     return any(grammar.fullmatch(path.stem) for path in islice(images, 1))
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Path | str) -> bool:
     """Whether the ending is that of an image."""
-    return path.suffix.lower() in EXTENSIONS
+    return str(path).lower().endswith(EXTENSIONS)
 
 
 def require_comparable(samples: Sequence[Sample], root: Path) -> None:
@@ -153,7 +153,7 @@ def _samples(root: Path) -> Iterator[Sample]:
 def _images(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or not is_image(Path(entry.name)):
+            if entry.name.startswith(".") or not is_image(entry.name):
                 continue
             if entry.is_file():
                 yield Path(entry.path)

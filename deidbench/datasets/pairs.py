@@ -95,7 +95,7 @@ class PairsFile:
     def _list(self) -> _List:
         found = _List()
         for line, row in _rows(self.path):
-            _add(found, row, self.root.resolve(), f"{self.path}, line {line}")
+            _add(found, row, self.root, f"{self.path}, line {line}")
             found.lines.append(line)
         if not found.pairs:
             raise DeidbenchError(f"{self.path} lists no pairs. Give one row for each, {COLUMNS}.")
@@ -206,10 +206,10 @@ def _inside(written: str, root: Path, where: str) -> Path:
             f"{where}: expected a path below the folder of the file, but got '{written}'."
         )
     try:
-        real = (root / path).resolve(strict=True)
+        top, real = root.resolve(), (root / path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise DeidbenchError(f"{where}: no image {written} below {root}. Correct it.") from error
-    if not real.is_relative_to(root):
+    if not real.is_relative_to(top):
         raise DeidbenchError(
             f"{where}: {written} is a link that leaves {root}. Copy the image there."
         )
