@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,6 +34,7 @@ from .results import schema, store
 from .setup import Job, prepare
 from .split import EVAL
 from .stages import UNREADABLE, Side, images_per_second, listed
+from .truth import truth_rows
 from .types import Embeddings, Recognizer, Sample, Threat, View
 from .utility import detection_rows, image_values, set_rows, value_rows
 
@@ -68,6 +69,8 @@ class Faces:
     """By recognizer name and side, (N, D)."""
     utility: Mapping[str, Regions]
     """By metric and region, (N,)."""
+    truth: Sequence[schema.MetricRow]
+    """Rows of what the dataset knows to be true."""
 
 
 @dataclass
@@ -95,6 +98,7 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
         _attack(job, recognizer, faces, findings)
     findings.rows += value_rows(job, faces.utility)
     findings.rows += detection_rows(job, faces.found, faces.redetected)
+    findings.rows += faces.truth
     findings.rows += set_rows(job.stages, job.ruler.metrics, job.measured)
     findings.rows += _speed_rows(job)
     record = _record(job, faces, findings)
@@ -117,7 +121,8 @@ def process(job: Job) -> Faces:
     }
     landmarks = (aligned["landmarks"], redetected["landmarks"])
     utility = image_values(stages, job.ruler.metrics, landmarks)
-    return Faces(aligned["found"], treated, redetected["found"], embeddings, utility)
+    truth = list(truth_rows(job, aligned, redetected))
+    return Faces(aligned["found"], treated, redetected["found"], embeddings, utility, truth)
 
 
 def _warn_of_twins(job: Job) -> None:

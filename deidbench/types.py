@@ -67,6 +67,11 @@ class Dataset(Protocol):
     A dataset may also offer a class method ``card() -> str``, its datasheet in Markdown (what is in
     it, how it was made, what it is good for and what not): ``deidbench datasets card`` prints it.
     It is called without an argument of the dataset, and must not import torch.
+
+    One that knows where landmarks are may offer ``truth()``, a mapping from sample ids to (5, 2)
+    arrays in pixels of the photographs. ``truth_labels`` names labels that a treated face should
+    still show: a classifier learns them from the clean faces of people whom the dataset sets apart
+    for training ("method-train", "attacker-train") and is tried on the measured ones.
     """
 
     name: str
@@ -235,7 +240,10 @@ class LandmarkMetric(Protocol):
 
 
 class SetMetric(Protocol):
-    """A number made of all images together: how far the treated set is from the original one."""
+    """A number made of all images together: how far the treated set is from the original one.
+
+    It may also offer ``note(n) -> str | None``: what a reader must know of a number of n images.
+    """
 
     name: str
     version: int

@@ -49,7 +49,7 @@ def set_rows(stages: Stages, metrics: Sequence[Any], chosen: IntArray) -> Iterat
             continue
         sides = stages.features(metric, "clean")[chosen], stages.features(metric, "treated")[chosen]
         both = np.isfinite(sides[0]).all(1) & np.isfinite(sides[1]).all(1)
-        value, note = None, "no interval: it is a number of the whole set"
+        value, note = None, _set_note(metric, int(both.sum()))
         try:
             value = metric(*(side[both] for side in sides))
         except MetricUndefinedError as error:
@@ -75,10 +75,20 @@ def detection_rows(job: Job, found: BoolArray, redetected: BoolArray) -> Iterato
         "clean": np.where(found, 1.0, 0.0),
         "treated": np.where(found, redetected.astype(float), np.nan),
     }
+    yield from side_rows(job, "detection-rate", rates, unit="fraction")
+
+
+def side_rows(
+    job: Job, name: str, columns: Mapping[str, FloatArray], **about: Any
+) -> Iterator[MetricRow]:
+    """Means of one value an image, (N,), before and after: all measured images and each group.
+
+    Args:
+        columns: the values of the images that each name stands for ("clean", "treated").
+    """
     for group, members in groups(job.samples, job.measured).items():
-        for images, column in rates.items():
-            params = {"images": images}
-            yield _mean(job, "detection-rate", column, members, group, params, unit="fraction")
+        for images, column in columns.items():
+            yield _mean(job, name, column, members, group, {"images": images}, **about)
 
 
 def groups(samples: Sequence[Sample], measured: IntArray) -> dict[str | None, IntArray]:
@@ -110,6 +120,12 @@ def _mean(
     return mean_row(
         name, column[members], owner, job.ruler.weights, params=params, group=group, **about
     )
+
+
+def _set_note(metric: Any, n: int) -> str:
+    """Why there is no interval, and what the metric has to say of a number of n images."""
+    own = metric.note(n) if hasattr(metric, "note") else None
+    return "; ".join(filter(None, [own, "no interval: it is a number of the whole set"]))
 
 
 def _about(metric: Any) -> dict[str, Any]:

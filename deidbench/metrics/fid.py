@@ -44,4 +44,6 @@ def _moments(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The mean (D,), and R with R^T R the covariance: at most D rows."""
     mean = features.mean(0)
     centred = (features - mean) / np.sqrt(len(features) - 1)
-    return mean, np.linalg.qr(centred, mode="r") if len(centred) > mean.size else centred
+    if len(centred) > mean.size:
+        centred = np.asarray(np.linalg.qr(centred, mode="r"))
+    return mean, centred

@@ -29,4 +29,5 @@ class LandmarkError:
         between_eyes = (original[:, 1] - original[:, 0]).norm(dim=-1)
         # Two eyes in one point are no face: NaN, not infinity.
         between_eyes = between_eyes.where(between_eyes > 0, float("nan"))
-        return (treated - original).norm(dim=-1).mean(-1) / between_eyes
+        distances: Tensor = (treated - original).norm(dim=-1).mean(-1) / between_eyes
+        return distances
