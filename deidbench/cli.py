@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from . import __version__, plugins
 from .config import ALL, RunConfig, parse_value
 from .errors import DeidbenchError
+
+if TYPE_CHECKING:
+    from .assets import Asset
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -193,9 +196,12 @@ def validate(runs: tuple[Path, ...], schema: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 @_examples("deidbench list methods", "deidbench list recognizers -v")
 def list_parts(kind: plugins.Kind | None, verbose: bool, as_json: bool) -> None:
-    """Say which methods, datasets, recognizers, metrics and threats are installed."""
+    """Say which methods, datasets, recognizers, metrics and threats there are; what is missing."""
     kinds = [kind] if kind else list(plugins.KINDS)
-    parts = {k: [_describe(k, name, verbose) for name in plugins.names(k)] for k in kinds}
+    parts = {
+        k: [entry for name in plugins.names(k) for entry in _describe(k, name, verbose)]
+        for k in kinds
+    }
     if as_json:
         import json
 
@@ -317,6 +323,55 @@ def assets_verify(names: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--method", required=True, shell_complete=_names("methods"),
+              help="How to treat faces; see 'deidbench list methods'.")  # fmt: skip
+@click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
+@click.option("--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
+              help="A setting of the method; may be given several times.")  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path),
+              help="Weights of your own training, for a method that takes them.")  # fmt: skip
+@click.option("--fast", is_flag=True, help="A single search for faces, at one size.")
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be treated.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--json", "as_json", is_flag=True, help="All that was done, as JSON on stdout.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@_examples(
+    "deidbench deidentify photo.jpg treated.jpg --method fadenet",
+    "deidbench deidentify photos treated --method pixelate --strength 0.8",
+    "deidbench deidentify film.mp4 treated.mp4 --method gaussian-blur --fast",
+)
+def deidentify(source: Path, target: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Treat every face in a photograph, a video or a folder of them.
+
+    IN stays as it is. OUT is a new file, or a folder; nothing is overwritten, and a stopped run
+    over a folder goes on where it was. Exit code 4: a face may still show; 2: a file could not be
+    treated, and is not in OUT.
+    """
+    settings = dict(options["settings"])
+    settings.update((name, options[name]) for name in ("strength", "weights"))
+    plugins.require("methods", plugins.split_argument(options["method"])[0])
+    from .photos.run import Treatment
+    from .photos.run import deidentify as run
+    from .progress import Progress
+    from .setup import choose_device, load_method
+
+    treatment = Treatment(
+        load_method(options["method"], **settings), fast=options["fast"], seed=options["seed"],
+        device=choose_device(options["device"]),
+    )  # fmt: skip
+    try:
+        report = run(source, target, treatment, options["strict"], Progress(quiet=quiet))
+    except KeyboardInterrupt:
+        click.echo("\nWhat is done is kept. Run the same command again to go on.", err=True)
+        raise
+    click.echo(report.as_json() if as_json else report.as_text())
+    sys.exit(report.exit_code)
+
+
+@cli.command()
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="A TOML file.")
 @click.option("--data", type=click.Path(path_type=Path), help="Training faces: subject/image.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint folder.")
@@ -394,17 +449,46 @@ def _refuse_unwritable(folder: Path) -> None:
         raise DeidbenchError(f"cannot write a run to {folder}: {there} refuses. Choose --out.")
 
 
-def _describe(kind: plugins.Kind, name: str, verbose: bool) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": name}
-    if not verbose:
-        return entry
+def _describe(kind: plugins.Kind, name: str, verbose: bool) -> list[dict[str, Any]]:
+    """A part, or each of its variants: its name, what it lacks, and more about it on request."""
+    from . import assets as store
+
+    needed = store.needed_by(f"{kind}/{name}") or {name: []}
+    about = _about(kind, name) if verbose else {}
+    return [{"name": full, **_lacking(files), **about} for full, files in needed.items()]
+
+
+def _lacking(files: Sequence[Asset]) -> dict[str, str]:
+    """What a part needs that is not on this machine, and how to get it."""
+    from importlib.util import find_spec
+
+    from . import assets as store
+
+    absent = [asset.name for asset in files if not store.is_here(asset)]
+    extras = {asset.extra for asset in files if asset.extra and find_spec(asset.extra) is None}
+    lacking = {}
+    if extras:
+        lacking["not installed"] = f"run: pip install 'deidbench[{','.join(sorted(extras))}]'"
+    if absent:
+        lacking["not here yet"] = f"run: deidbench assets fetch {' '.join(absent)}"
+    return lacking
+
+
+def _about(kind: plugins.Kind, name: str) -> dict[str, Any]:
     part = plugins.load(kind, name)
-    entry["version"] = part.version
     doc = (part.__doc__ or "").strip().splitlines()
-    entry["about"] = doc[0] if doc else ""
+    about = {"version": part.version, "about": doc[0] if doc else ""}
+    if not getattr(part, "by_default", True):
+        about["used"] = "when it is named"
     if kind == "methods":
-        entry["trained_against"] = ", ".join(part().trained_against) or "nothing"
-    return entry
+        about["trained_against"] = ", ".join(_trained_against(part)) or "nothing"
+    return about
+
+
+def _trained_against(method: Any) -> Sequence[str]:
+    """Of a class; of a method that only knows it once it is built, by its own defaults."""
+    known: Sequence[str] | None = getattr(method, "trained_against", None)
+    return method().trained_against if known is None else known
 
 
 def _write_report(runs: list[Path], out: Path, *, show_faces: bool) -> Path:

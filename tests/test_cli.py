@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deidbench import plugins
+from deidbench import assets, plugins
 from deidbench.cli import cli
 
 
@@ -57,7 +57,8 @@ def test_help_shows_examples(command: str) -> None:
 def test_list_names_every_installed_part() -> None:
     listed = json.loads(deidbench("list", "--json").stdout)
     for kind in plugins.KINDS:
-        assert [entry["name"] for entry in listed[kind]] == plugins.names(kind)
+        names = [entry["name"].partition(":")[0] for entry in listed[kind]]
+        assert list(dict.fromkeys(names)) == plugins.names(kind)
 
 
 def test_list_verbose_says_what_a_method_was_trained_against() -> None:
@@ -186,3 +187,21 @@ def test_verify_finds_a_damaged_file(home: Path, weights: Path) -> None:
 def test_verify_says_when_there_is_nothing_to_verify(tmp_path: Path) -> None:
     done = deidbench("assets", "verify", DEIDBENCH_HOME=str(tmp_path), DEIDBENCH_MIRROR="")
     assert (done.returncode, done.stdout) == (0, "no asset is on this machine yet\n")
+
+
+def test_list_says_what_is_missing_and_how_to_get_it(home: Path) -> None:
+    listed = json.loads(deidbench("list", "recognizers", "--json").stdout)["recognizers"]
+    entries = {entry["name"]: entry for entry in listed}
+    assert entries["deepface:ArcFace"]["not here yet"] == (
+        "run: deidbench assets fetch deepface-arcface"
+    )
+    assert "not here yet" not in entries["sface"], "the fixture has its weights"
+    assert "not here yet" not in entries["lbp"], "it needs none"
+
+
+def test_every_asset_says_who_needs_it() -> None:
+    for asset in assets.registry().values():
+        assert asset.parts, asset.name
+        for own in asset.parts:
+            kind, _, name = own.partition("/")
+            assert name.partition(":")[0] in plugins.names(kind)  # type: ignore[arg-type]

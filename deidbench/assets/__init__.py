@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from .download import sha256_of
 from .registry import Asset, Source, registry
-from .store import AssetStatus, fetch, fetch_asset, find, hash_note, home, status, verify
+from .store import (
+    AssetStatus,
+    fetch,
+    fetch_asset,
+    find,
+    hash_note,
+    home,
+    is_here,
+    needed_by,
+    status,
+    verify,
+)
 from .unpickle import load_numpy_pickle
 
 __all__ = [
@@ -20,7 +31,9 @@ __all__ = [
     "find",
     "hash_note",
     "home",
+    "is_here",
     "load_numpy_pickle",
+    "needed_by",
     "registry",
     "sha256_of",
     "status",

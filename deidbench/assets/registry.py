@@ -86,6 +86,10 @@ class Asset:
     licence: str
     citation: str
     description: str
+    parts: tuple[str, ...] = ()
+    """Who cannot do without it, as 'kind/name': 'recognizers/sface', 'metrics/kid'."""
+    extra: str = ""
+    """The optional package that those parts need besides, named as the extra that installs it."""
 
 
 _LPIPS_LICENCE = "torchvision: BSD-3-Clause; LPIPS heads: BSD-2-Clause"
@@ -103,6 +107,13 @@ _DEEPFACE_PLACES = (
 _LIGHTFACE = "Serengil and Ozpinar 2021, HyperExtended LightFace, ICEET"
 
 
+_READINGS = {
+    "Age": "metrics/age-difference",
+    "Emotion": "metrics/expression-agreement",
+    "Gender": "metrics/gender-agreement",
+}
+
+
 def _deepface(model: str, filename: str, licence: str, citation: str) -> Asset:
     """Weights of the package deepface; it publishes no hash of them."""
     return Asset(
@@ -111,6 +122,8 @@ def _deepface(model: str, filename: str, licence: str, citation: str) -> Asset:
         licence=f"that of the original model ({licence})",
         citation=f"{citation}; weights: serengil/deepface_models",
         description=f"{model} of the package deepface, a torch state dict",
+        parts=(_READINGS.get(model, f"recognizers/deepface:{model}"),),
+        extra="deepface",
     )
 
 
@@ -190,6 +203,8 @@ _ENTRIES = (
         licence="Apache-2.0 (OpenCV zoo)",
         citation="Zhong et al. 2021, SFace: sigmoid-constrained hypersphere loss, IEEE TIP",
         description="SFace as deepface uses it, 128-d, float32 ONNX",
+        parts=("recognizers/deepface:SFace",),
+        extra="deepface",
     ),
     _deepface(
         "VGG-Face",
@@ -218,6 +233,7 @@ _ENTRIES = (
         licence="CC0-1.0 (public domain, dlib-models by Davis King)",
         citation="King 2009, Dlib-ml: a machine learning toolkit, JMLR 10:1755-1758",
         description="dlib face recognition ResNet-29, 128-d, as dlib serialises it",
+        parts=("recognizers/dlib",),
     ),
     Asset(
         name="facenet-casia",
@@ -231,6 +247,7 @@ _ENTRIES = (
         licence="MIT (timesler/facenet-pytorch)",
         citation=_FACENET_CITATION,
         description="Inception-ResNet v1 trained on CASIA-WebFace, 512-d, a torch state dict",
+        parts=("recognizers/facenet-casia",),
     ),
     Asset(
         name="facenet-vggface2",
@@ -247,6 +264,7 @@ _ENTRIES = (
         licence="MIT (timesler/facenet-pytorch)",
         citation=_FACENET_CITATION,
         description="Inception-ResNet v1 trained on VGGFace2, 512-d, a torch state dict",
+        parts=("recognizers/facenet-vggface2",),
     ),
     Asset(
         name="inception-fid",
@@ -271,6 +289,7 @@ _ENTRIES = (
         licence="Apache-2.0 (TensorFlow models)",
         citation="Szegedy et al. 2016, Rethinking the Inception architecture, CVPR",
         description="Inception v3 of TensorFlow, 2015-12-05, for KID and FID, a torch state dict",
+        parts=("metrics/fid", "metrics/kid"),
     ),
     Asset(
         name="lpips-alexnet",
@@ -292,6 +311,7 @@ _ENTRIES = (
         citation=_LPIPS_CITATION,
         description="AlexNet trained on ImageNet, for LPIPS: a torch state dict (.pth) or a "
         "pickle of numpy arrays with HWIO kernels (.ckpt)",
+        parts=("metrics/lpips",),
     ),
     Asset(
         name="lpips-vgg16",
@@ -313,6 +333,7 @@ _ENTRIES = (
         citation=_LPIPS_CITATION,
         description="VGG-16 trained on ImageNet, for LPIPS: a torch state dict (.pth) or a "
         "pickle of numpy arrays with HWIO kernels (.ckpt)",
+        parts=("metrics/lpips-vgg",),
     ),
     Asset(
         name="mobilefacenet-casia",
@@ -328,6 +349,7 @@ _ENTRIES = (
         licence="MIT",
         citation="Chen et al. 2018, MobileFaceNets, CCBR; weights: bubbliiiing/arcface-pytorch",
         description="MobileFaceNet trained on CASIA-WebFace, 128-d, a torch state dict",
+        parts=("recognizers/mobilefacenet-casia",),
     ),
     Asset(
         name="mobilefacenet-ms1m",
@@ -343,6 +365,7 @@ _ENTRIES = (
         licence="Apache-2.0",
         citation="Chen et al. 2018, MobileFaceNets, CCBR; weights: foamliu/MobileFaceNet",
         description="MobileFaceNet trained on MS-Celeb-1M, 128-d, a torch state dict",
+        parts=("recognizers/mobilefacenet-ms1m",),
     ),
     Asset(
         name="sface-int8",
@@ -366,6 +389,7 @@ _ENTRIES = (
         licence="Apache-2.0 (OpenCV zoo)",
         citation="Zhong et al. 2021, SFace: sigmoid-constrained hypersphere loss, IEEE TIP",
         description="SFace recognizer, 128-d, block-quantised int8 ONNX",
+        parts=("recognizers/sface",),
     ),
     Asset(
         name="yunet",
@@ -388,6 +412,7 @@ _ENTRIES = (
         licence="MIT (OpenCV zoo)",
         citation="Wu et al. 2023, YuNet: a tiny millisecond-level face detector, MIR 20:656-665",
         description="YuNet face detector, block-quantised int8 ONNX",
+        parts=("metrics/box-iou-yunet", "metrics/face-found-yunet"),
     ),
     Asset(  # hashes as in scikit-learn's fetch_lfw_pairs
         name="lfw-funneled",
@@ -408,6 +433,7 @@ _ENTRIES = (
         licence=_LFW_LICENCE,
         citation=_LFW_CITATION,
         description="LFW, 13,233 funneled images of 5,749 people (real people)",
+        parts=("datasets/lfw",),
     ),
     Asset(
         name="lfw-pairs",
@@ -428,6 +454,7 @@ _ENTRIES = (
         licence=_LFW_LICENCE,
         citation=_LFW_CITATION,
         description="LFW, the 6,000 pairs of View 2",
+        parts=("datasets/lfw",),
     ),
 )
 

@@ -56,6 +56,28 @@ def find(name: str) -> Path | None:
     return find_asset(lookup(name))
 
 
+def needed_by(part: str) -> dict[str, list[Asset]]:
+    """The assets of a part ('recognizers/sface'), by its full name; those of each of its variants.
+
+    'recognizers/deepface' gives one entry for 'deepface:ArcFace', and so on.
+    """
+    needed: dict[str, list[Asset]] = {}
+    for asset in registry().values():
+        for own in asset.parts:
+            if own == part or own.startswith(f"{part}:"):
+                needed.setdefault(own.partition("/")[2], []).append(asset)
+    return needed
+
+
+def is_here(asset: Asset) -> bool:
+    """Whether a file of its name and size is on this machine; its hash is not looked at."""
+    return any(_looks_right(path, source) for path, source in _candidates(asset))
+
+
+def _looks_right(path: Path, source: Source) -> bool:
+    return path.is_file() and source.size in (None, path.stat().st_size)
+
+
 def verify(name: str) -> Path:
     """Hash the file of an asset again and return it.
 
