@@ -43,7 +43,8 @@ def randomize(network: nn.Module, inputs: Tensor) -> nn.Module:
         norm.momentum = None  # the mean of all batches, of which there is one
         norm.reset_running_stats()
     if norms:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)  # of the dropout
             network.train()(inputs)
     return network.eval()
 

@@ -89,7 +89,8 @@ def test_the_crop_is_the_box_of_the_detector_stretched_to_a_square(
     with torch.inference_mode():
         expected = theirs(fixed_image_standardization(torch.stack(crops)))
         ours = recognizer.embed(photographs / 255, landmarks.expand(6, 5, 2))
-    torch.testing.assert_close(ours @ expected.T, expected @ expected.T, rtol=0, atol=0.01)
+    # The package averages the pixels of a box that it shrinks; a warp interpolates.
+    torch.testing.assert_close(ours @ expected.T, expected @ expected.T, rtol=0, atol=0.02)
 
 
 def test_the_crop_lies_inside_a_chip(recognizer: FacenetVGGFace2) -> None:
