@@ -291,7 +291,7 @@ def assets_list(as_json: bool) -> None:
 
 @assets.command("fetch")
 @click.argument("names", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All assets.")
+@click.option("--all", "everything", is_flag=True, help="All weights; not the datasets.")
 @_examples("deidbench assets fetch dlib-resnet29 sface-int8")
 def assets_fetch(names: tuple[str, ...], everything: bool) -> None:
     """Download assets by NAMES, so that later runs need no network."""
@@ -300,7 +300,7 @@ def assets_fetch(names: tuple[str, ...], everything: bool) -> None:
     if not names and not everything:
         raise DeidbenchError("no asset is named. Name some, or use --all.")
     failures = []
-    for name in names or store.registry():
+    for name in names or store.weights():
         try:
             click.echo(f"{name}: {store.fetch(name)}")
         except DeidbenchError as error:

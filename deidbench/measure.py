@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from . import statistics
 from .errors import MetricUndefinedError
@@ -17,7 +18,6 @@ from .types import View
 if TYPE_CHECKING:
     from .types import BoolArray, FloatArray, IntArray, ScoreCounts
 
-T_NINE_DEGREES = 2.262  # 97.5 % quantile of Student's t: ten folds
 SYSTEM_NAMES = {"fmr": "far", "fnmr": "frr"}  # ISO/IEC 19795-1: with failures counted
 INVERTED = (
     "AUC and its interval are below 0.5: identity is encoded with its sign flipped; "
@@ -199,7 +199,8 @@ def fold_accuracy_rows(attack: Attack) -> Iterator[MetricRow]:
     except MetricUndefinedError as undefined:
         yield MetricRow(**fields, value=None, note=str(undefined))
         return
-    reach = error * T_NINE_DEGREES
+    folds = len(np.unique(attack.pairs.fold[kept]))
+    reach = error * float(student.ppf(0.975, folds - 1))
     yield MetricRow(
         **fields, value=value, low=value - reach, high=value + reach,
         note="interval from the standard error over folds",

@@ -68,6 +68,9 @@ class Dataset(Protocol):
     it, how it was made, what it is good for and what not): ``deidbench datasets card`` prints it.
     It is called without an argument of the dataset, and must not import torch.
 
+    For ``deidbench datasets check`` it may offer ``recognises(path) -> str | None``, a class method
+    that says why a path looks like it, ``notes() -> Sequence[str]``, and ``root``, its folder.
+
     One that knows where landmarks are may offer ``truth()``, a mapping from sample ids to (5, 2)
     arrays in pixels of the photographs. ``truth_labels`` names labels that a treated face should
     still show: a classifier learns them from the clean faces of people whom the dataset sets apart

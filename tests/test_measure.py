@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from deidbench import measure, plugins, statistics
 from deidbench.measure import Attack, Before, Ruler
-from deidbench.pairs import cross_pairs
+from deidbench.pairs import PairList, cross_pairs
 from deidbench.results.schema import MetricRow, ThresholdRecord
 from deidbench.types import View
 
@@ -157,3 +158,20 @@ def test_a_mean_over_images_leaves_out_what_has_no_value() -> None:
     nothing = measure.mean_row("psnr", values[2:3], owner[2:3], weights)
     assert nothing.value is None
     assert nothing.note
+
+
+@pytest.mark.parametrize("folds", [2, 5, 10])
+def test_the_interval_of_fold_accuracy_follows_the_number_of_folds(folds: int) -> None:
+    """Oracle: scipy's own interval."""
+    count = 40 * folds
+    generator = np.random.default_rng(folds)
+    same = np.arange(count) % 2 == 0
+    found = (same + generator.normal(0, 0.6, count)).astype(np.float32)
+    fold = np.repeat(np.arange(folds), 40)
+    index = np.arange(count, dtype=np.int32)
+    pairs = PairList("official", index, index, same, fold)
+    (row,) = measure.fold_accuracy_rows(Attack("T1", "r", "landmarks", pairs, found, ()))
+    value, error = statistics.ten_fold_accuracy(found, same, fold)
+    assert (row.low, row.high) == pytest.approx(
+        stats.t.interval(0.95, folds - 1, loc=value, scale=error)
+    )

@@ -19,6 +19,7 @@ from .store import (
     needed_by,
     status,
     verify,
+    weights,
 )
 from .unpickle import load_numpy_pickle
 
@@ -38,4 +39,5 @@ __all__ = [
     "sha256_of",
     "status",
     "verify",
+    "weights",
 ]

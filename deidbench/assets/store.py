@@ -69,6 +69,15 @@ def needed_by(part: str) -> dict[str, list[Asset]]:
     return needed
 
 
+def weights() -> list[str]:
+    """Names of all assets but datasets, whose faces nobody should fetch without meaning to."""
+    return [
+        name
+        for name, asset in registry().items()
+        if not all(part.startswith("datasets/") for part in asset.parts)
+    ]
+
+
 def is_here(asset: Asset) -> bool:
     """Whether a file of its name and size is on this machine; its hash is not looked at."""
     return any(_looks_right(path, source) for path, source in _candidates(asset))
