@@ -281,7 +281,7 @@ _ENTRIES = (
             Source(
                 "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
                 "pt_inception-2015-12-05-6726825d.pth",
-                "weights-inception-2015-12-05-6726825d.pth",
+                "pt_inception-2015-12-05-6726825d.pth",
                 "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
                 95_628_359,
             ),
