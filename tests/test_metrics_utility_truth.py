@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from deidbench.config import RunConfig
 from deidbench.datasets.synthid import SynthID
+from deidbench.errors import MetricUndefinedError
+from deidbench.harness import evaluate
 from deidbench.progress import Progress
 from deidbench.results.schema import MetricRow
 from deidbench.setup import Job, prepare
 from deidbench.split import ATTACKER_TRAIN, METHOD_TRAIN
 from deidbench.truth import Classifier, label_rows, landmark_rows, training_samples, truth_rows
 from deidbench.types import Sample
+from deidbench.utility import set_rows
 
 QUIET = Progress(quiet=True)
 TEACHERS = 12  # people of the training parts whom the classifier learns from here
@@ -171,6 +175,52 @@ def test_a_dataset_that_knows_nothing_has_no_such_rows(home: None) -> None:
     cut: Any = replace(job_of("identity"), dataset=FewTeachers(), config=None)
     cut = replace(cut, config=RunConfig(method="identity", aligned=True, limit_subjects=6))
     assert [row.metric for row in truth_rows(cut, {}, {})] == ["expression-accuracy"]
+
+
+def test_a_run_records_what_the_dataset_knows(home: None, tmp_path: Path) -> None:
+    config = RunConfig(
+        method="pixelate", recognizers=("sface",), limit_subjects=6, draws=100, out=tmp_path / "run"
+    )
+    _, record = evaluate(config, QUIET)
+    rows = [row for row in record.rows if row.metric == "landmark-accuracy"]
+    assert only(rows, "treated").value > only(rows, "clean").value > 0
+    (reason,) = (row.note for row in record.rows if row.metric == "expression-accuracy")
+    assert "--limit-subjects" in str(reason)
+    named = {row.metric for row in record.rows if row.threat is None}
+    assert named >= {"ms-ssim", "landmark-error", "head-pose-yaw", "face-found-yunet"}
+    assert not named & {"kid", "fid", "lpips-vgg", "gender-agreement"}
+
+
+class MeanColour:
+    """A guest's set metric: how far the mean colours of two sets are apart."""
+
+    name, version, unit, kind = "mean-colour", 1, "colour", "set"
+    higher_is_better = False
+
+    def to(self, device: Any) -> MeanColour:
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+    def __call__(self, original: np.ndarray, treated: np.ndarray) -> float:
+        if len(original) < 2:
+            raise MetricUndefinedError("mean-colour: needs 2 images")
+        return float(np.linalg.norm(original.mean(0) - treated.mean(0)))
+
+    def note(self, n: int) -> str | None:
+        return f"made of {n} images"
+
+
+def test_a_set_metric_says_what_its_number_is_made_of(home: None) -> None:
+    job = job_of("blackout")
+    found = job.stages.align()["found"], job.stages.treat()["treated"]
+    (row,) = set_rows(job.stages, [MeanColour()], job.measured)
+    assert row.n == int((found[0] & found[1])[job.measured].sum())
+    assert row.note == f"made of {row.n} images; no interval: it is a number of the whole set"
+    assert row.value > 0.05
+    (row,) = set_rows(job.stages, [MeanColour()], job.measured[:1])
+    assert (row.value, row.note) == (None, "mean-colour: needs 2 images")
 
 
 def blobs(count: int, seed: int) -> tuple[np.ndarray, list[str]]:
