@@ -276,7 +276,7 @@ def assets_list(as_json: bool) -> None:
     entries = [
         {"name": one.asset.name, "present": one.path is not None, "licence": one.asset.licence,
          "description": one.asset.description, "citation": one.asset.citation,
-         "problem": one.problem}
+         "hash": store.hash_note(one.asset.name), "problem": one.problem}
         for one in store.status()
     ]  # fmt: skip
     if as_json:
@@ -286,7 +286,8 @@ def assets_list(as_json: bool) -> None:
         return
     for entry in entries:
         state = entry["problem"] or ("here" if entry["present"] else "not here")
-        click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']}\n  {entry['description']}")
+        note = f"\n  {entry['hash']}" if entry["hash"] else ""
+        click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']}\n  {entry['description']}{note}")
 
 
 @assets.command("fetch")
@@ -319,7 +320,8 @@ def assets_verify(names: tuple[str, ...]) -> None:
     if not names and not present:
         click.echo("no asset is on this machine yet")
     for name in names or present:
-        click.echo(f"{name}: good, {store.verify(name)}")
+        note = store.hash_note(name)
+        click.echo(f"{name}: good, {store.verify(name)}{f' ({note})' if note else ''}")
 
 
 @cli.command()

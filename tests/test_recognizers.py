@@ -34,7 +34,11 @@ from deidbench.recognizers.mobilefacenet_casia import MobileFaceNetCasia
 from deidbench.recognizers.mobilefacenet_ms1m import MobileFaceNetMS1M
 from deidbench.testing import check_recognizer
 
-NAMES = plugins.names("recognizers")
+NAMES = [
+    name
+    for name in plugins.names("recognizers")
+    if getattr(plugins.load("recognizers", name), "by_default", True)
+]
 FOLDERS = {
     "mobilefacenet-ms1m": "mobilefacenet_foamliu",
     "mobilefacenet-casia": "mobilefacenet_bubbliiiing",
