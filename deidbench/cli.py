@@ -287,7 +287,8 @@ def assets_list(as_json: bool) -> None:
     for entry in entries:
         state = entry["problem"] or ("here" if entry["present"] else "not here")
         note = f"\n  {entry['hash']}" if entry["hash"] else ""
-        click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']}\n  {entry['description']}{note}")
+        click.echo(f"{entry['name']:<22}{state:<10}{entry['licence']}")
+        click.echo(f"  {entry['description']}{note}")
 
 
 @assets.command("fetch")
