@@ -75,7 +75,8 @@ def _reaches(embeddings: Tensor, chips: Tensor) -> bool:
 def check_image_metric(metric: ImageMetric) -> None:
     """Raise ``BrokenPromiseError`` unless an image metric keeps the contract of ``ImageMetric``.
 
-    Values are finite, but for identical images, whose best value may be +inf (PSNR).
+    Values are finite, but for identical images, whose best value may be +inf (PSNR). NaN says that
+    an image does not define the metric.
     """
     _require(
         getattr(metric, "kind", None) == "image", "kind 'image'", getattr(metric, "kind", None)
@@ -86,10 +87,10 @@ def check_image_metric(metric: ImageMetric) -> None:
     values, same = metric(original, noisy), metric(original, original)
     _require(values.shape == (2,), "one value an image, (2,)", tuple(values.shape))
     _require(values.dtype == torch.float32, "float32", values.dtype)
-    _require(bool(torch.isfinite(values).all()), "finite values", values.tolist())
-    endless = torch.isinf(same) & (same > 0) & metric.higher_is_better
-    _require(bool((torch.isfinite(same) | endless).all()), "a best value", same.tolist())
-    best = same >= values if metric.higher_is_better else same <= values
+    _require(not bool(torch.isinf(values).any()), "finite values", values.tolist())
+    worst = torch.isinf(same) & ((same < 0) | (not metric.higher_is_better))
+    _require(not bool(worst.any()), "a best value", same.tolist())
+    best = (same >= values if metric.higher_is_better else same <= values) | (same - values).isnan()
     _require(bool(best.all()), "an image most like itself", (same.tolist(), values.tolist()))
 
 

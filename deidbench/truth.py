@@ -54,7 +54,9 @@ def landmark_rows(job: Job, clean: Arrays, treated: Arrays) -> Iterator[MetricRo
         images: metric(on_chips, torch.from_numpy(places["landmarks"])).numpy()
         for images, places in (("clean", clean), ("treated", treated))
     }
-    yield from side_rows(job, "landmark-accuracy", errors, unit=metric.unit, higher_is_better=False)
+    yield from side_rows(
+        job, "landmark-error-to-truth", errors, unit=metric.unit, higher_is_better=False
+    )
 
 
 def label_rows(job: Job, label: str) -> Iterator[MetricRow]:

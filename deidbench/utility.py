@@ -117,6 +117,12 @@ def _mean(
     **about: Any,
 ) -> MetricRow:
     owner = job.ruler.subjects[members]
+    shown = len(np.unique(owner[np.isfinite(column[members])]))
+    if group is not None and shown < SMALLEST_GROUP:
+        why = f"values of fewer than {SMALLEST_GROUP} people"
+        return MetricRow(
+            metric=name, value=None, note=why, n=0, params=dict(params), group=group, **about
+        )
     return mean_row(
         name, column[members], owner, job.ruler.weights, params=params, group=group, **about
     )

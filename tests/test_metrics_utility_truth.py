@@ -91,7 +91,7 @@ def test_landmark_accuracy_is_measured_in_the_photographs(home: None) -> None:
         eyes = np.linalg.norm(known[0] - known[1])
         errors.append(np.linalg.norm(points - known, axis=1).mean() / eyes)
     row = only(rows, "clean")
-    assert row.metric == "landmark-accuracy"
+    assert row.metric == "landmark-error-to-truth"
     assert row.value == pytest.approx(np.mean(errors), rel=1e-3)
     assert row.low <= row.value <= row.high
     assert row.value < 0.09
@@ -182,7 +182,7 @@ def test_a_run_records_what_the_dataset_knows(home: None, tmp_path: Path) -> Non
         method="pixelate", recognizers=("sface",), limit_subjects=6, draws=100, out=tmp_path / "run"
     )
     _, record = evaluate(config, QUIET)
-    rows = [row for row in record.rows if row.metric == "landmark-accuracy"]
+    rows = [row for row in record.rows if row.metric == "landmark-error-to-truth"]
     assert only(rows, "treated").value > only(rows, "clean").value > 0
     (reason,) = (row.note for row in record.rows if row.metric == "expression-accuracy")
     assert "--limit-subjects" in str(reason)

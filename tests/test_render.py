@@ -554,7 +554,7 @@ def printed(made: RunRecord, width: int) -> list[str]:
 def test_the_summary_fits_and_is_whole(width: int) -> None:
     lines = printed(sample_run.record(), width)
     assert max(map(len, lines)) <= width
-    assert len(lines) <= 20
+    assert len(lines) <= 21
     text = "\n".join(lines)
     assert lines[0].startswith("fadenet on synthid")
     assert re.search(r"^T1w\s+mobilefacenet-ms1m\s+0?\.367\*", text, re.M)

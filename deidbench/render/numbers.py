@@ -11,9 +11,16 @@ TITLES = {
     "auc": "AUC", "eer": "EER", "tar": "TAR", "dprime": "d\u2032", "dodging-psr": "Dodging PSR",
     "fmr": "FMR", "fnmr": "FNMR", "far": "FAR", "frr": "FRR", "lpips": "LPIPS", "ssim": "SSIM",
     "psnr": "PSNR", "detection-rate": "Faces found", "images-per-second": "Speed",
-    "latency": "Latency",
+    "latency": "Latency", "ms-ssim": "MS-SSIM", "lpips-vgg": "LPIPS (VGG)",
+    "kid": "KID", "fid": "FID",
+    "landmark-error": "Landmark error", "landmark-error-to-truth": "Landmark error to the truth",
+    "head-pose-yaw": "Change of yaw", "head-pose-pitch": "Change of pitch",
+    "head-pose-roll": "Change of roll", "face-found-yunet": "Faces found by YuNet",
+    "box-iou-yunet": "Box IoU (YuNet)", "expression-agreement": "Same expression read",
+    "gender-agreement": "Same gender read", "age-difference": "Change of age read",
+    "expression-accuracy": "True expression read",
 }  # fmt: skip
-AS_FRACTION = frozenset({"auc", "ssim", "lpips"})
+AS_FRACTION = frozenset({"auc", "ssim", "lpips", "ms-ssim", "box-iou-yunet"})
 SPACE = "\u00a0"  # a number and its unit, or its interval, stay on one line
 MINUS, DASH = "\u2212", "\u2013"
 RATES = frozenset({"detection-rate", "dodging-psr", "eer", "far", "fmr", "fnmr", "frr", "tar"})

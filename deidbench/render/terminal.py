@@ -15,6 +15,8 @@ from . import numbers, reading
 from .reading import Run
 
 ROOMY = 84
+IN_REPORT_ONLY = ("head-pose", "landmark-error", "box-iou", "age-", "gender-")
+"""How the names begin of what a short summary has no room for."""
 COLOURS = {"T0": "dim", "T1": "bold", "T1w": "magenta", "T2": "cyan"}
 
 
@@ -69,6 +71,8 @@ def _utility(run: Run) -> Text:
     parts = []
     for row in run.rows(threat=None):
         if row.params.get("region", "chip") != "chip" or row.params.get("images") == "clean":
+            continue
+        if row.metric.startswith(IN_REPORT_ONLY):
             continue
         batch = f" (batch {row.params['batch']})" if "batch" in row.params else ""
         parts.append(f"{numbers.title(row.metric)} {numbers.value(row)}{batch}")
