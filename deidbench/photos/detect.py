@@ -25,7 +25,7 @@ MTCNN_THRESHOLDS = (0.5, 0.6, 0.6)  # below its authors' 0.6, 0.7, 0.7: a miss i
 SMALLEST, SMALLEST_FAST = 14, 20  # pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """A face in a photograph, in its pixels."""
 

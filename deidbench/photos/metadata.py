@@ -171,7 +171,10 @@ def _to_srgb(picture: Pillow.Image) -> Pillow.Image:
             target = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(picture, source, target, outputMode="RGB")
             return converted or picture.convert("RGB")
-        except ImageCms.PyCMSError:  # a damaged profile: plain conversion, as without one
+        except (
+            ImageCms.PyCMSError,
+            OSError,
+        ):  # a damaged profile: plain conversion, as without one
             pass
     return picture.convert("RGB")
 

@@ -33,7 +33,9 @@ class View:
 
     def back(self, points: FloatArray) -> FloatArray:
         """Points of the view (..., 2) in pixels of the photograph."""
-        x, y = np.moveaxis((points + np.array(self.corner, np.float32)) / np.float32(self.scale), -1, 0)
+        x, y = np.moveaxis(
+            (points + np.array(self.corner, np.float32)) / np.float32(self.scale), -1, 0
+        )
         height, width = self.photograph
         turned = {0: (x, y), 1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}
         return np.stack(turned[self.turns], -1).astype(np.float32)

