@@ -98,9 +98,8 @@ class Named(Protocol):
 
     by_default: bool
     """False: only used when a user names it."""
-
-    def needs(self) -> Sequence[str]:
-        """Class method: the assets that it cannot do without, for ``deidbench list``."""
+    needs_argument: bool
+    """True: it cannot be built without an argument, so 'all' leaves it out."""
 
 
 class Method(Protocol):

@@ -51,11 +51,6 @@ class YuNet:
     def __init__(self, *, threshold: float = 0.6, overlap: float = 0.3) -> None:
         self._network = _load(assets.fetch(ASSET), threshold, overlap)
 
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The asset with its weights."""
-        return (ASSET,)
-
     def detect(self, images: Sequence[Image]) -> list[Faces]:
         """The faces of each image, found at the size that the image has.
 

@@ -14,7 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job in the background ignores Ctrl-C, and so would the programs that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-INDEX_ASSETS = ("sface-int8", "dlib-resnet29", "lpips-alexnet", "yunet")
+INDEX_ASSETS = ("sface-int8", "yunet", "dlib-resnet29", "lpips-alexnet", "lpips-vgg16")
 
 
 @pytest.fixture(scope="session")

@@ -244,7 +244,6 @@ def test_the_files_of_another_model_are_refused(network: Path) -> None:
 
 def test_it_attacks_only_when_named_and_says_what_it_is() -> None:
     assert not DeepFace.by_default and DeepFace.needs_argument
-    assert DeepFace.needs() == ()
 
 
 def test_without_the_package_the_extra_is_named(

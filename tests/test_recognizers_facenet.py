@@ -59,7 +59,7 @@ def test_the_contract_is_kept(recognizer: FacenetVGGFace2, file: Path) -> None:
 def test_each_is_registered_with_its_asset(name: str) -> None:
     kind = plugins.load("recognizers", name)
     assert kind is KINDS[name]
-    assert (kind.name, kind.needs(), kind.by_default) == (name, (name,), False)
+    assert (kind.name, kind.asset, kind.by_default) == (name, name, False)
     (source,) = assets.registry()[name].sources
     assert source.location.startswith("https://github.com/timesler/facenet-pytorch/releases/")
 

@@ -24,7 +24,7 @@ SIZE = 116  # of the crop: 7 windows of 16 px, and the radius on each side
 def test_lbp_keeps_the_contract() -> None:
     recognizer = plugins.build("recognizers", "lbp")
     check_recognizer(recognizer)
-    assert (recognizer.name, recognizer.needs()) == ("lbp", ())
+    assert recognizer.name == "lbp"
     assert not recognizer.by_default and not recognizer.differentiable
     assert recognizer.to("cpu") is recognizer
     int(recognizer.weights_sha256, 16)

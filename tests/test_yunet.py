@@ -99,6 +99,5 @@ def test_a_file_that_opencv_cannot_read_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_it_says_what_it_needs() -> None:
-    assert YuNet.needs() == (ASSET,)
+def test_its_weights_are_an_asset() -> None:
     assert ASSET in assets.registry()

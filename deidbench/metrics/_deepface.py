@@ -54,14 +54,9 @@ class DeepFaceAttribute:
     """Its module in deepface, and in lower case its asset."""
 
     def __init__(self, weights: Path | None = None) -> None:
-        (asset,) = self.needs()
+        asset = f"deepface-{self.model.lower()}"
         module = _import(f"deepface.models.demography.pytorch.{self.model}")
         self._network = _network(module, assets.fetch(asset) if weights is None else weights)
-
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The asset with the weights of the model."""
-        return (f"deepface-{cls.model.lower()}",)
 
     def to(self, device: Any) -> Self:
         """Move the network; returns self."""

@@ -47,11 +47,6 @@ class InceptionDistance:
     def __init__(self, weights: Path | None = None) -> None:
         self._network = _network(assets.fetch(ASSET) if weights is None else weights)
 
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The asset with the weights of the network."""
-        return (ASSET,)
-
     def to(self, device: Any) -> Self:
         """Move the network; returns self."""
         self._network.to(device)

@@ -31,11 +31,6 @@ class ByYuNet(Weightless):
     def __init__(self) -> None:
         self._detector = YuNet()
 
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The assets of the detector."""
-        return YuNet.needs()
-
     def boxes(self, original: Tensor, treated: Tensor) -> tuple[Tensor, Tensor]:
         """The surest face's (left, top, right, bottom) in pixels, (N, 4) each; NaN without a face.
 

@@ -52,11 +52,6 @@ class LPIPS:
         self._smallest = SMALLEST[net]
         self._model: Any = _model(net, assets.fetch(ASSETS[net]) if weights is None else weights)
 
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The asset with the weights of its network."""
-        return (ASSETS["alex"],)
-
     def to(self, device: Any) -> Self:
         """Move the network; returns self."""
         self._model.to(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .lpips import ASSETS, LPIPS
+from .lpips import LPIPS
 
 
 class LPIPSVGG(LPIPS):
@@ -20,8 +20,3 @@ class LPIPSVGG(LPIPS):
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__("vgg", weights)
-
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The asset with the weights of its network."""
-        return (ASSETS["vgg"],)

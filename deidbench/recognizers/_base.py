@@ -50,11 +50,6 @@ class FrozenRecognizer(nn.Module):
         self.requires_grad_(False).eval()
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The assets that it cannot do without, where they do not depend on its argument."""
-        return (cls.asset,) if hasattr(cls, "asset") else ()
-
     def read(self, path: Path) -> nn.Module:
         """The network in a file of weights: scaled crops to embeddings."""
         raise NotImplementedError

@@ -39,11 +39,6 @@ class LBP:
     ).hexdigest()
     """Of what defines it, as it has no weights."""
 
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """No assets."""
-        return ()
-
     def to(self, device: Any) -> LBP:
         """There is nothing to move."""
         return self
