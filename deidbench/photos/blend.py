@@ -29,10 +29,11 @@ SMALLEST_CHIP, LARGEST_CHIP = 112, 512
 BATCH_PIXELS = 16 * 512**2
 
 # The treated region in a chip of CHIP_SIZE: a rounded square (a superellipse, |x|^4 + |y|^4 = 1)
-# around this middle. It is replaced whole within the first half axes, and ends at the second.
-MIDDLE = (80.0, 86.0)
-WHOLE = (62.0, 64.0)
-END = (78.0, 74.0)
+# around this middle. It is replaced whole within the first half axes and ends at the second, which
+# are near at the chin: it lies low in a chip.
+MIDDLE = (80.0, 88.0)
+WHOLE = (62.0, 66.0)
+END = (78.0, 71.0)
 
 SURE = 0.5  # score of a face in the treated photograph; weaker ones are mostly its blurred parts
 COVERED_SHARE = 0.6  # of the oval in its box, from which on a face counts as treated
