@@ -11,6 +11,9 @@ from .errors import DeidbenchError
 from .geometry import chip_template
 from .types import ImageMetric, Method, Recognizer, Similarity
 
+CROWD = 30
+"""More people for a method that needs a set: k-Same at its strongest hides each among 25."""
+
 
 class BrokenPromiseError(DeidbenchError):
     """A plugin does not keep its contract (deidbench/types.py)."""
@@ -21,7 +24,9 @@ def check_method(method: Method, *, size: int = 160, device: str = "cpu") -> Non
     faces = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     given = faces.clone()
     if hasattr(method, "fit"):
-        method.fit(faces, [f"person {row}" for row in range(len(faces))])
+        crowd = torch.rand(CROWD, 3, size, size, generator=torch.Generator().manual_seed(1))
+        crowd = torch.cat([faces, crowd.to(device)])
+        method.fit(crowd, [f"person {row}" for row in range(len(crowd))])
     treated = method.deidentify(faces, seed=1)
     again = method.deidentify(faces, seed=1)
     _require(treated.shape == faces.shape, f"shape {tuple(faces.shape)}", tuple(treated.shape))

@@ -3,8 +3,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -26,7 +24,6 @@ from deidbench.errors import DeidbenchError
 from deidbench.geometry import chip_template
 from deidbench.images import read_image
 from deidbench.testing import check_method
-from deidbench.types import Method
 
 K_SAME: list[type[KSame]] = [KSamePixel, KSameEigen]
 NAMES = ["k-same-pixel", "k-same-eigen", "eigenface"]
@@ -58,17 +55,14 @@ def test_each_method_keeps_the_contract_by_its_name(name: str, strength: float |
     method = plugins.build("methods", name, strength=strength)
     assert method.name == name
     assert method.strength == (0.5 if strength is None else strength)
-    faces = random_faces(32, 40)
-    method.fit(faces, [f"person {i}" for i in range(32)])
-    fitted = SimpleNamespace(
-        name=name, version=method.version, strength=method.strength, deidentify=method.deidentify
-    )
-    check_method(cast(Method, fitted), size=40)
+    check_method(method, size=40)
 
 
 @pytest.mark.parametrize("cls", K_SAME)
 def test_a_small_set_can_be_treated_with_a_small_k(cls: type[KSame]) -> None:
-    check_method(cls(k=3), size=40)
+    method = cls(k=3)
+    method.fit(random_faces(3, 40), ["a", "b", "c"])
+    assert len(method.deidentify(random_faces(3, 40), seed=0)) == 3
 
 
 @pytest.mark.parametrize("cls", K_SAME)

@@ -71,11 +71,6 @@ class Attack:
             raise DeidbenchError(f"{self.name}: bound must be linf or lpips, but got '{bound}'.")
         self.bound = cast(Bound, bound)
 
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """The weights of the recognizer that is attacked by default."""
-        return ("sface-int8",)
-
     @property
     def parameters(self) -> Mapping[str, int | float | str]:
         """Whom it attacks, in how many steps, within which bound."""
