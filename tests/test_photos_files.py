@@ -238,6 +238,16 @@ def test_each_kind_of_pixels_is_treated(
     assert np.abs(got[far].astype(int) - grey[far]).mean() < 12
 
 
+def test_sixteen_bits_are_seen_in_the_channels_not_in_the_size(tmp_path: Path) -> None:
+    Image.new("RGB", (1600, 16)).save(tmp_path / "eight.png")
+    assert open_photograph(tmp_path / "eight.png").notes == ()
+    deep = np.full((16, 16), 40_000, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    photo = open_photograph(tmp_path / "deep.png")
+    assert photo.notes == ("16 bits a channel become 8",)
+    assert (photo.pixels == round(40_000 / 257)).all()
+
+
 def test_cmyk_with_a_profile_becomes_srgb(tmp_path: Path) -> None:
     pixels = Image.fromarray(portrait()[0]).convert("CMYK")
     pixels.save(tmp_path / "in.tif", icc_profile=b"no profile at all")

@@ -293,6 +293,39 @@ def test_sizes_that_are_odd_are_written(tmp_path: Path, drawn: Any) -> None:
     assert_hidden(treated, truths[:3])
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "depth", "kept"),
+    [
+        ("mp4", "libx265", "yuv420p10le", "hevc"),
+        ("webm", "libvpx-vp9", "yuv420p", "vp9"),
+        ("avi", "mpeg4", "yuv420p", "mpeg4"),
+        ("mkv", "mpeg2video", "yuv420p", "h264"),
+    ],
+)
+def test_codecs_and_the_shape_of_pixels_stay(
+    tmp_path: Path, drawn: Any, suffix: str, codec: str, depth: str, kept: str
+) -> None:
+    frames, truths = drawn
+    source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    quiet = {"x265-params": "log-level=error"} if codec == "libx265" else {}
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=quiet)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, depth
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for pixels in frames[:4]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    report = run(source, target)
+    deep = ["more than 8 bits a channel become 8"] if "10" in depth else []
+    assert report.outcomes[0].notes == deep
+    with av.open(str(target)) as new, av.open(str(source)) as old:
+        after, before = new.streams.video[0], old.streams.video[0]
+        assert after.codec_context.codec.canonical_name == kept
+        assert after.average_rate == before.average_rate == 25
+        assert after.sample_aspect_ratio == before.sample_aspect_ratio
+    assert_hidden(read(target)[0], truths[:4])
+
+
 def test_bad_videos_are_one_line_and_leave_nothing(tmp_path: Path, drawn: Any) -> None:
     frames, _ = drawn
     source, target = tmp_path / "in", tmp_path / "out"

@@ -105,7 +105,7 @@ def _decoded(picture: Pillow.Image) -> Photograph:
     if several and picture.format != "MPO":
         raise ValueError("it holds several pictures (an animation or pages); split it first")
     notes = ["only its first picture is kept"] if several else []
-    if "16" in str(getattr(picture, "tile", "")):
+    if any(";16" in str(layout) for *_, layout in getattr(picture, "tile", ())):
         notes.append("16 bits a channel become 8")
     encoding = _ENCODINGS.get(kind, _plain)(picture)
     picture.load()

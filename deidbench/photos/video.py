@@ -190,8 +190,9 @@ def _video_stream(writer: Any, pictures: Any, size: tuple[int, int], part: Path)
     stream.pix_fmt = "yuv444p" if any(side % 2 for side in size) else "yuv420p"
     stream.codec_context.time_base = pictures.time_base
     stream.time_base = pictures.time_base
-    if context.sample_aspect_ratio and size[0] == context.width:
-        stream.codec_context.sample_aspect_ratio = context.sample_aspect_ratio
+    shape = pictures.sample_aspect_ratio or context.sample_aspect_ratio
+    if shape and size[0] == context.width:
+        stream.codec_context.sample_aspect_ratio = shape
     for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
         setattr(stream.codec_context, name, getattr(context, name))
     return stream
