@@ -238,6 +238,23 @@ def test_the_frames_that_no_detector_understands_are_covered_by_the_path(
     assert_hidden(read(tmp_path / "out.mp4")[0], truths)
 
 
+def test_frames_that_still_show_a_face_are_listed(tmp_path: Path, drawn: Any) -> None:
+    """A detector that sees a face somewhere else at each look: the last one was never treated."""
+    frames, _ = drawn
+    write(tmp_path / "in.mp4", frames[:2], audio=None)
+    looks = iter(range(100))
+    try:
+        made = Treatment(Black(), fast=True)  # type: ignore[arg-type]
+    except AssetUnavailableError as error:
+        pytest.skip(f"weights cannot be had: {error}")
+    made.checker = lambda image: [face(20 + 70.0 * next(looks), 200, 24)]  # type: ignore[assignment]
+    report = deidentify(
+        tmp_path / "in.mp4", tmp_path / "out.mp4", made, False, Progress(quiet=True)
+    )
+    assert report.exit_code == 4
+    assert report.outcomes[0].left == [0, 1]
+
+
 def test_uneven_times_stay(tmp_path: Path, drawn: Any) -> None:
     frames, truths = drawn
     steps = [0, 10, 13, 40, 45, 70, 71, 100, 130, 140]

@@ -191,6 +191,6 @@ def _rgb(picture: Pillow.Image) -> Image:
 
 
 def _alpha(picture: Pillow.Image) -> NDArray[np.uint8] | None:
-    if not picture.has_transparency_data:
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
         return None
     return np.array(picture.convert("RGBA").getchannel("A"))
