@@ -290,9 +290,10 @@ def _failures(job: Job, faces: Faces) -> dict[str, int]:
     chosen = job.measured
     found, treated = faces.found[chosen], faces.treated[chosen]
     ids = {job.samples[i].id for i in chosen}
+    unreadable = len(ids & job.stages.problems.get("align", {}).keys())
     counts = {
-        "clean_not_found": int((~found).sum()),
-        "clean_unreadable": len(ids & job.stages.problems.get("align", {}).keys()),
+        "clean_unreadable": unreadable,
+        "clean_not_found": int((~found).sum()) - unreadable,
         "not_treated": int((found & ~treated).sum()),
         "treated_not_found": int((treated & ~faces.redetected[chosen]).sum()),
     }

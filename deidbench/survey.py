@@ -285,7 +285,7 @@ def _part_rows(found: Survey) -> list[tuple[str, str]]:
         for part in found.parts
     ]  # fmt: skip
     honest = ", ".join(f"{far:g}" for far in found.honest_fars) or "none"
-    smallest = "" if found.smallest_far is None else f"; down to {found.smallest_far:.2g}"
+    smallest = "" if found.smallest_far is None else f"; none below {found.smallest_far:.3g}"
     return [*told, ("honest FARs", f"{honest}{smallest} (rule of 30)")]
 
 
