@@ -325,6 +325,25 @@ def test_the_command_to_do_it_again_is_quoted() -> None:
     )
 
 
+def test_settings_are_part_of_the_command() -> None:
+    config = {"settings": {"k": 10, "bound": "lpips"}, "adults_only": False, "pairs": "cross"}
+    assert command(Run(changed(sample_run.record(), config=config))) == (
+        "deidbench evaluate --with-children --set k=10 --set bound=lpips --method fadenet --seed 0 "
+        "--pairs cross"
+    )
+
+
+def test_speed_and_what_is_left_of_the_face_are_told_apart(tmp_path: Path) -> None:
+    made = sample_run.record()
+    pose = MetricRow(metric="head-pose-yaw", value=4.05, unit="degrees", n=3)
+    made = changed(made, rows=[*(row.model_dump() for row in made.rows), pose.model_dump()])
+    sample_run.write(tmp_path / "run", made)
+    page = Page(write_report([tmp_path / "run"], tmp_path / "out"))
+    before, _, after = page.text.partition("Speed on the machine named below")
+    assert "Change of yaw" in before and "4.05 degrees" in before
+    assert "Change of yaw" not in after
+
+
 def trained_on(made: RunRecord, *metrics: str) -> RunRecord:
     method = {**made.method.model_dump(), "trained_on_metrics": list(metrics)}
     return changed(made, method=method)

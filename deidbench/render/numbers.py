@@ -20,6 +20,10 @@ TITLES = {
     "gender-agreement": "Same gender read", "age-difference": "Change of age read",
     "expression-accuracy": "True expression read",
 }  # fmt: skip
+UNITS = {
+    "dB": "dB", "ms": "ms", "images/s": "images/s", "degrees": "degrees", "years": "years",
+    "distances between the eyes": "eye distances",
+}  # fmt: skip
 AS_FRACTION = frozenset({"auc", "ssim", "lpips", "ms-ssim", "box-iou-yunet"})
 SPACE = "\u00a0"  # a number and its unit, or its interval, stay on one line
 MINUS, DASH = "\u2212", "\u2013"
@@ -66,7 +70,7 @@ def value(row: MetricRow) -> str:
         return DASH
     if is_rate(row):
         return percent(row.value)
-    unit = row.unit if row.unit in ("dB", "ms", "images/s") else ""
+    unit = UNITS.get(row.unit, "")
     return f"{number(row.value)}{SPACE}{unit}".rstrip()
 
 

@@ -106,12 +106,13 @@ def _content(runs: list[Run], show_faces: bool) -> dict[str, Any]:
         ),
         "utility": tables.utility(runs),
         "trained": list(_trained(runs)),
-        "speed": tables.other(
+        "anatomy": tables.other(
             runs,
-            lambda row: not _about_detection(row),
-            "speed",
-            "Speed on the machine named below.",
+            lambda row: not (_about_detection(row) or _about_speed(row)),
+            "anatomy",
+            "What is left of the face: where its parts are, how it is turned, what it expresses.",
         ),
+        "speed": tables.other(runs, _about_speed, "speed", "Speed on the machine named below."),
         "groups": tables.groups(runs, far),
         "unmeasured": [(run, _unmeasured(run)) for run in runs],
         "faces": _faces([run for run in runs if _may_show(run, show_faces)], many=len(runs) > 1),
@@ -238,7 +239,9 @@ def _trained(runs: Sequence[Run]) -> Iterator[str]:
         seen = run.record.method.trained_on_metrics
         if not seen:
             continue
-        measured = dict.fromkeys(row.metric for row in run.record.rows if "region" in row.params)
+        measured = dict.fromkeys(
+            row.metric for row in run.record.rows if row.params.get("region") == "face"
+        )  # what looks at the face alone as well compares pixels
         others = [numbers.title(name) for name in measured if name not in seen]
         advice = f"read {_listed(others)} beside it" if others else "they flatter it"
         trained = _listed([numbers.title(name) for name in seen])
@@ -336,6 +339,10 @@ def command(run: Run) -> str:
     """The command that makes the same numbers again, given the same files."""
     config = {"method": run.record.method.name, "seed": run.record.seed, **run.record.config}
     words = ["deidbench", "evaluate"]
+    if config.pop("adults_only", True) is False:
+        words.append("--with-children")
+    for name, value in dict(config.pop("settings", {})).items():
+        words += ["--set", f"{name}={value}"]
     for key, value in config.items():
         flag = "--" + key.replace("_", "-")
         if value is True:
@@ -352,6 +359,10 @@ def command(run: Run) -> str:
 
 def _about_detection(row: MetricRow) -> bool:
     return "detect" in row.metric or "found" in row.metric
+
+
+def _about_speed(row: MetricRow) -> bool:
+    return row.metric in ("images-per-second", "latency")
 
 
 def _lpips(run: Run) -> list[MetricRow]:
