@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from . import statistics
 from .errors import MetricUndefinedError
@@ -200,7 +200,7 @@ def fold_accuracy_rows(attack: Attack) -> Iterator[MetricRow]:
         yield MetricRow(**fields, value=None, note=str(undefined))
         return
     folds = len(np.unique(attack.pairs.fold[kept]))
-    reach = error * float(student.ppf(0.975, folds - 1))
+    reach = error * float(stdtrit(folds - 1, 0.975))  # Student's t
     yield MetricRow(
         **fields, value=value, low=value - reach, high=value + reach,
         note="interval from the standard error over folds",
