@@ -28,7 +28,7 @@ CLOSED: dict[str, set[str]] = {
     "assets": {"errors"},
     "images": {"errors"},
     "yunet": {"errors", "assets"},
-    "photos": LEAVES | {"progress"},
+    "photos": LEAVES | {"progress", "treatment"},
     "plugins": {"errors"},
     "testing": {"types", "errors", "geometry"},
     "datasets": LEAVES,

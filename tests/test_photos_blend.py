@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from deidbench.errors import DeidbenchError
 from deidbench.geometry import chip_template, inner_face_box
 from deidbench.photos import blend
 from deidbench.photos.blend import covered_by, place, treat, uncovered
@@ -185,3 +186,24 @@ def test_no_faces_no_change() -> None:
     treated, covered = apply(Made(torch.zeros_like), image)
     np.testing.assert_array_equal(treated, image)
     assert not covered.any()
+
+
+def raises(faces: Tensor) -> Tensor:
+    raise ArithmeticError("no nose")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (raises, "raised ArithmeticError: no nose"),
+        (lambda faces: faces * torch.nan, "broke its contract"),
+        (lambda faces: faces * 9, "broke its contract"),
+        (lambda faces: faces[..., :8], "broke its contract"),
+    ],
+)
+def test_a_method_that_fails_on_a_face_fails_the_file(
+    function: Callable[[Tensor], Tensor], words: str
+) -> None:
+    """A photograph with one face untreated must never be published as treated."""
+    with pytest.raises(DeidbenchError, match=words):
+        apply(Made(function), photograph(), face(100, 120, 60), face(220, 120, 60))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deidbench.errors import DeidbenchError
 from deidbench.geometry import (
     CHIP_SIZE,
     apply,
@@ -18,6 +19,7 @@ from deidbench.geometry import (
     similarity_transform,
     warp,
 )
+from deidbench.treatment import treat_faces
 
 from .detect import Face
 
@@ -187,7 +189,11 @@ def _touch(one: FloatArray, other: FloatArray) -> bool:
 def _deidentify(
     image: Image, wanted: Sequence[tuple[Patch, int]], method: Method, device: str
 ) -> list[Tensor]:
-    """Treated chips (1, 3, S, S), in order; those of one size and seed go to the method at once."""
+    """Treated chips (1, 3, S, S), in order; those of one size and seed go to the method at once.
+
+    Raises:
+        DeidbenchError: the method fails on a face.
+    """
     chips: dict[int, Tensor] = {}
     groups: dict[tuple[int, int], list[int]] = {}
     for index, (patch, seed) in enumerate(wanted):
@@ -197,7 +203,12 @@ def _deidentify(
         for start in range(0, len(indices), step):
             batch = indices[start : start + step]
             faces = torch.cat([_cut(image, wanted[i][0]) for i in batch]).to(device)
-            output = method.deidentify(faces, seed=seed).detach().cpu().clamp(0, 1)
+            output, problems = treat_faces(method, faces, seed=seed)
+            if any(problems):
+                # A file with one face untreated is no treated file.
+                reason = next(problem for problem in problems if problem)
+                raise DeidbenchError(f"method '{method.name}' {reason}. Use another method.")
+            output = output.detach().cpu()
             chips |= {i: chip[None] for i, chip in zip(batch, output, strict=True)}
     return [chips[index] for index in range(len(wanted))]
 
