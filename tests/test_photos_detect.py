@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import composites
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,6 @@ from deidbench.errors import AssetUnavailableError
 from deidbench.photos import tiles
 from deidbench.photos.detect import SAME_FACE, Face, Finder, distinct, overlap
 from deidbench.photos.tiles import views
-from tools import composites
 
 
 def finder(**options: bool) -> Finder:

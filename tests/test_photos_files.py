@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import composites
 import numpy as np
 import pytest
 import torch
@@ -24,7 +25,6 @@ from deidbench.photos.metadata import encode, open_photograph
 from deidbench.photos.run import Outcome, Report, Treatment, deidentify
 from deidbench.photos.tree import MANIFEST, Manifest, plan
 from deidbench.progress import Progress
-from tools import composites
 
 SIZE = (200, 260)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import composites
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,6 @@ from deidbench.photos.detect import Face
 from deidbench.photos.run import Report, Treatment, deidentify
 from deidbench.photos.track import follow
 from deidbench.progress import Progress
-from tools import composites
 
 WIDTH, HEIGHT, RATE = 320, 240, 10
 HARD = range(8, 12)  # frames in which noise lies over the face

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import composites
 import numpy as np
 import pytest
+import recall
 from PIL import Image
 
 from deidbench.errors import AssetUnavailableError
 from deidbench.images import read_image
-from tools import composites, recall
 
 PHOTOGRAPHS = 30
 
