@@ -234,6 +234,7 @@ def test_a_sample_that_vanishes_is_counted(tmp_path: Path) -> None:
 
 FULL = """
 import resource, sys
+sys.dont_write_bytecode = True  # or half a module would be left for the next program
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))  # as a disk that fills up
 from deidbench.cli import main
 sys.argv = ["deidbench", "evaluate", "--method", "pixelate", "--recognizers", "sface", "--quiet",

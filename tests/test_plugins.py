@@ -84,7 +84,7 @@ def test_an_unknown_name_brings_a_suggestion_and_the_list() -> None:
 
 
 def test_a_name_like_no_other_brings_no_suggestion() -> None:
-    with pytest.raises(PluginError, match=r"no datasets called 'qqqq'\. Installed: folder, lfw"):
+    with pytest.raises(PluginError, match=r"no datasets called 'qqqq'\. Installed: celeba, folder"):
         plugins.load("datasets", "qqqq")
 
 

@@ -16,6 +16,7 @@ class LPIPSVGG(LPIPS):
         weights: as for LPIPS; fetched by default.
     """
 
+    name = "lpips-vgg"
     by_default = False
 
     def __init__(self, weights: Path | None = None) -> None:
