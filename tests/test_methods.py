@@ -27,6 +27,12 @@ from deidbench.types import Sample
 COPY = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True)"
 
 
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function is looked for in the current folder, which must not stay on the path here."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 def samples() -> Sequence[Sample]:
     return SynthID().samples()[:3]
 
