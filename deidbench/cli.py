@@ -75,6 +75,10 @@ def _settings(
     for name, sign, value in pairs:
         if not (name.strip() and sign):
             raise DeidbenchError(f"--set expects NAME=VALUE, but got '{name}{sign}{value}'.")
+        if name.strip() in ("strength", "weights"):
+            raise DeidbenchError(
+                f"--set {name.strip()} has an option of its own. Use --{name.strip()}."
+            )
     return tuple((name.strip(), parse_value(value)) for name, _, value in pairs)
 
 

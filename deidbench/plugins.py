@@ -34,7 +34,7 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
-def build(kind: Kind, spec: str, **settings: Any) -> Any:
+def build(kind: Kind, spec: str, /, **settings: Any) -> Any:
     """A part by ``NAME`` or ``NAME:ARGUMENT``; settings that are None keep the part's own defaults.
 
     Raises:

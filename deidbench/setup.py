@@ -119,7 +119,7 @@ def choose_device(name: str) -> str:
     return name
 
 
-def load_method(spec: str, **settings: Any) -> Method | FileMethod:
+def load_method(spec: str, /, **settings: Any) -> Method | FileMethod:
     """A method by 'name' or 'name:argument'; settings that are None keep its own defaults.
 
     Raises:
