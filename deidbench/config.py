@@ -9,6 +9,7 @@ from typing import Literal
 from .errors import DeidbenchError
 
 PROTOCOL = "quick-v1"
+THREATS = ("T0", "T1", "T1w", "T2")
 FARS = (0.1, 0.01, 0.001)
 CALIBRATION_SHARE = 0.4
 ALL = "all"

@@ -11,7 +11,7 @@ import torch
 
 from . import assets, plugins, statistics
 from .cache import Cache
-from .config import ALL, CALIBRATION_SHARE, RunConfig
+from .config import ALL, CALIBRATION_SHARE, THREATS, RunConfig
 from .errors import AssetUnavailableError, DeidbenchError
 from .measure import Ruler
 from .pairs import PairList, cross_pairs, official_pairs, same_image_pairs, with_impostors
@@ -97,7 +97,7 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
     return Job(
         config=config, progress=progress, device=device, dataset=dataset, samples=samples,
         split=split, method=method, recognizers=recognizers, unavailable=unavailable,
-        threats=[plugins.load("threats", name)() for name in plugins.names("threats")],
+        threats=[plugins.build("threats", name) for name in THREATS],
         stages=stages, gaps=[*no_metrics, *faulty, *no_recognizers],
         ruler=Ruler(metrics, subjects, _weights(subjects, measured, config)),
         calibration=None if official else cross_pairs(calibrating, subjects),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .cache import digest
 from .errors import DeidbenchError
@@ -57,6 +58,14 @@ def measured_parts(samples: Sequence[Sample]) -> list[Sample]:
     """
     _own_parts(samples)
     return [sample for sample in samples if sample.split in (None, CALIBRATION, EVAL)]
+
+
+def held_out(subjects: Sequence[Any], *, seed: int, share: float = 0.25) -> list[bool]:
+    """Whether each sample's person is one of a share that is held out, at least one and not all."""
+    order = _shuffled({str(name) for name in subjects}, seed)
+    count = min(max(round(len(order) * share), 1), max(len(order) - 1, 0))
+    held = set(order[:count])
+    return [str(name) in held for name in subjects]
 
 
 def limit_subjects(samples: Sequence[Sample], limit: int | None, *, seed: int) -> list[Sample]:

@@ -9,7 +9,7 @@ larger for faces that are more alike.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -269,16 +269,74 @@ class Embeddings:
 
     clean: FloatArray
     treated: FloatArray
+    rekeyed: FloatArray | None = None
+    """Treated again with another key, for threats that ask for it; None to all others."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What an attacker learns from who works on embeddings: M faces of ATTACKER-TRAIN people.
+
+    No face is lost: rows are finite. None of the people is in CALIBRATION or EVAL.
+    """
+
+    embeddings: Embeddings
+    """(M, D) each."""
+    subjects: IntArray
+    """Subject number of each face, (M,), from 0."""
+    held: BoolArray
+    """Faces of people to choose between attacks by, (M,); parameters are fitted on the others."""
+    similarity: Similarity
+    """The recognizer's own."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class FaceLesson:
+    """The same for an attacker who works on images."""
+
+    clean: Tensor
+    """uint8 RGB (M, 3, S, S): chips as the harness aligns them."""
+    treated: Tensor
+    landmarks: Tensor
+    """(M, 5, 2) float32 in chip pixels, of the clean faces."""
+    subjects: IntArray
+    held: BoolArray
+    seed: int
+    device: str
+    progress: Callable[[str], None]
+    """Shows one line of how far the learning is."""
 
 
 class Threat(Protocol):
-    """Who compares what with what (docs/protocol.md)."""
+    """Who compares what with what (docs/protocol.md).
+
+    ``kind`` says what the attacker works on, and which methods he has besides:
+
+    - "embeddings": nothing else, or ``learn(lesson: Lesson)``, which returns the threat as it
+      attacks after the lesson.
+    - "images": ``learn(lesson: FaceLesson) -> dict[str, ndarray]``, what he remembers, and
+      ``restorers(memory) -> Sequence[Restorer]``. The harness embeds treated faces behind each and
+      keeps the one that recognises the held people best; ``treated`` is then what it gives.
+    - "recognizer": ``learn(lesson: FaceLesson, recognizer) -> dict[str, ndarray]`` and
+      ``adapted(memory, recognizer) -> Recognizer``, which embeds all faces anew.
+    - "detection": ``learn`` as for images, and ``detector(memory)``, a function of faces
+      (n, 3, S, S) float in [0, 1] to scores (n,), larger = more likely treated.
+
+    A threat may also offer ``similarity``, in place of the recognizer's own, and ``note``, what a
+    reader should know of how it went (which attack was chosen).
+    """
 
     id: str
     version: int
     title: str
-    enrolled: Literal["clean", "treated"]
+    kind: Literal["embeddings", "images", "recognizer", "detection"]
+    enrolled: Literal["clean", "treated", "both"]
     probe: Literal["clean", "treated"]
+    views: Sequence[View]
+    """In which ways a face that is lost is dealt with; the headline view is 'landmarks'."""
+    rekeys: bool
+    """Whether it compares faces that were treated with different keys."""
     summary: ClassVar[str]
 
     def applies(self, recognizer: str, trained_against: Sequence[str]) -> bool:
@@ -289,3 +347,17 @@ class Threat(Protocol):
 
     def calibrate(self, embeddings: Embeddings) -> tuple[FloatArray, FloatArray]:
         """The same for the CALIBRATION pairs that this attacker fixes his thresholds on."""
+
+
+class Restorer(Protocol):
+    """What an attacker does to a treated face before a recognizer sees it."""
+
+    name: str
+    fingerprint: str
+    """Changes with all that changes its output, its weights among it."""
+
+    def to(self, device: Any) -> Any:
+        """Move any weights to a device; returns self."""
+
+    def __call__(self, faces: Tensor) -> Tensor:
+        """float32 RGB (N, 3, S, S) in [0, 1] -> the same."""

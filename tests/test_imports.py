@@ -34,7 +34,8 @@ CLOSED: dict[str, set[str]] = {
     "datasets": LEAVES,
     "methods": LEAVES,
     "recognizers": LEAVES,
-    "threats": LEAVES,
+    # An attacker who chooses between attacks scores and measures them.
+    "threats": LEAVES | {"pairs", "statistics"},
     "metrics": LEAVES,
     "results": LEAVES,
     "render": {"results", "types", "errors"},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from deidbench.types import Embeddings, FloatArray
+    from deidbench.types import Embeddings, FloatArray, View
 
 
 class EmbeddedThreat:
@@ -16,8 +16,11 @@ class EmbeddedThreat:
     version: ClassVar[int] = 1
     title: ClassVar[str]
     summary: ClassVar[str]
-    enrolled: ClassVar[Literal["clean", "treated"]]
+    kind: ClassVar[Literal["embeddings", "images"]] = "embeddings"
+    enrolled: ClassVar[Literal["clean", "treated", "both"]]
     probe: ClassVar[Literal["clean", "treated"]]
+    views: ClassVar[Sequence[View]] = ("landmarks", "system", "conditional")
+    rekeys: ClassVar[bool] = False
 
     def applies(self, recognizer: str, trained_against: Sequence[str]) -> bool:
         """Any recognizer may attack, unless a threat says otherwise."""
