@@ -170,10 +170,21 @@ def ratio_bootstrap(
     return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole != 0)
 
 
-def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
+def interval(
+    values: FloatArray, level: float = 0.95, *, subjects: int | None = None
+) -> tuple[float, float]:
     """Percentile interval of the draws (B,) that define the number.
 
-    Raises ``MetricUndefinedError`` when more than half of the draws do not.
+    Args:
+        subjects: how many people were drawn from. Percentiles of few are too narrow: a resample of
+            S people varies (S - 1)/S as much as a sample does, and the tails are those of a normal
+            distribution, not of Student's. With this number the percentiles lie as far out as both
+            ask for (the expanded percentile interval of Hesterberg, Am. Stat. 69:371, 2015).
+            Simulated with 28 people, 95 % intervals of AUC, EER and TAR hold the truth 92 to 96 times
+            of 100 with it, 89 to 95 times without (tests/test_coverage.py).
+
+    Raises ``MetricUndefinedError`` when more than half of the draws do not define the number, and
+    for fewer than two subjects.
     """
     values = np.asarray(values)
     defined = values[np.isfinite(values)]
@@ -181,8 +192,44 @@ def interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
         raise MetricUndefinedError(
             f"no interval: only {defined.size} of {values.size} bootstrap draws define the number."
         )
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    tail = (1 - level) / 2 if subjects is None else _expanded_tail(level, subjects)
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _expanded_tail(level: float, subjects: int) -> float:
+    from scipy.special import stdtrit  # Student's t
+
+    if subjects < 2:
+        raise MetricUndefinedError(f"no interval: expected 2 or more people, but got {subjects}.")
+    reach = float(stdtrit(subjects - 1, (1 + level) / 2)) * math.sqrt(subjects / (subjects - 1))
+    return NormalDist().cdf(-reach)
+
+
+def unseen_bound(people: int, level: float = 0.95) -> float:
+    """Largest rate that ``people`` of whom none showed the event leave possible, in (0, 1].
+
+    The bootstrap of a rate of 0 is the interval [0, 0]: it knows no one but these people. If a
+    share p of all people shows the event at all, none of n shows it with probability (1 - p)^n;
+    the rate over their comparisons is at most p. Two-sided: 1 - ((1 - level)/2)^(1/n), about
+    3.7/n at 95 % (one-sided it would be the rule of three, 3/n: Hanley and Lippman-Hand,
+    JAMA 249:1743, 1983). One minus it bounds a rate of 1 from below. For pairs of two people
+    count half of the people: only pairs without a person in common are independent.
+
+    Raises ``MetricUndefinedError`` when there is no one.
+    """
+    if people < 1:
+        raise MetricUndefinedError("no bound: there are no people; check the pair list.")
+    return float(1 - ((1 - level) / 2) ** (1 / people))
+
+
+def auc(genuine: FloatArray, impostor: FloatArray) -> float:
+    """P(g > i) + P(g = i) / 2 for scores (G,) and (I,), none of them empty: Mann-Whitney."""
+    # Both are sorted: a search in order stays in the processor's cache.
+    rows, columns = np.sort(genuine), np.sort(impostor)
+    below = int(np.searchsorted(columns, rows, "left").sum())
+    not_above = int(np.searchsorted(columns, rows, "right").sum())
+    return (below + not_above) / (2 * rows.size * columns.size)
 
 
 def attacker_auc(auc: float) -> float:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy import stats
 
 from deidbench import statistics
 from deidbench.errors import DeidbenchError, MetricUndefinedError
@@ -249,6 +250,37 @@ def test_the_interval_is_percentiles_of_the_defined_draws() -> None:
     assert statistics.interval(values, level=0.5) == pytest.approx((250, 750))
     with pytest.raises(MetricUndefinedError, match="only 3 of 7 bootstrap draws"):
         statistics.interval(np.array([1.0, 2.0, 3.0, np.nan, np.nan, np.nan, np.nan]))
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize("people", [5, 28, 400])
+def test_normal_draws_of_few_people_give_the_interval_of_student(people: int, level: float) -> None:
+    """Draws as exact as can be, with the variance of resamples. Oracle: scipy's t interval."""
+    error = 0.3  # of the mean of the sample
+    resampled = stats.norm(7, error * np.sqrt((people - 1) / people))
+    draws = resampled.ppf((np.arange(200_000) + 0.5) / 200_000)
+    expected = stats.t.interval(level, people - 1, loc=7, scale=error)
+    assert statistics.interval(draws, level, subjects=people) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_interval_of_fewer_people_is_wider_and_of_many_the_plain_one() -> None:
+    draws = np.random.default_rng(0).gamma(3, size=4000)
+    widths = [np.ptp(statistics.interval(draws, subjects=people)) for people in (3, 10, 30, 300)]
+    assert widths == sorted(widths, reverse=True) and len(set(widths)) == 4
+    many = statistics.interval(draws, subjects=10**9)
+    assert many == pytest.approx(statistics.interval(draws), rel=1e-6)
+    with pytest.raises(MetricUndefinedError, match="2 or more people, but got 1"):
+        statistics.interval(draws, subjects=1)
+
+
+@pytest.mark.parametrize("people", [1, 5, 28, 1000])
+def test_what_nobody_showed_is_bounded_as_clopper_and_pearson_do(people: int) -> None:
+    exact = stats.binomtest(0, people).proportion_ci(0.95, "exact").high
+    assert statistics.unseen_bound(people) == pytest.approx(exact, rel=1e-9)
+    # One-sided at 95 % is two-sided at 90 %: the rule of three, an upper bound of it.
+    assert statistics.unseen_bound(people, 0.9) <= 3 / people
+    with pytest.raises(MetricUndefinedError, match="there are no people"):
+        statistics.unseen_bound(0)
 
 
 def test_an_attacker_may_flip_the_sign() -> None:
