@@ -114,6 +114,8 @@ class Method(Protocol):
     - ``training_subjects``, a ``subject_digest`` for each person that it was trained on: a run that
       would measure one of them is refused.
     - ``trained_on_metrics``, the image metrics in its loss: they flatter it, and reports say so.
+    - ``rank_1_bound``, the share of people that anybody can name rightly by one treated image of
+      each, whatever he has learnt (1/k for k-Same): a run checks that its searches stay below.
     """
 
     name: str

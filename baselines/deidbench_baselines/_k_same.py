@@ -66,6 +66,11 @@ class KSame:
         """k."""
         return {"k": self.k}
 
+    @property
+    def rank_1_bound(self) -> float:
+        """1/k: no matcher names a larger share of the people rightly, with one image of each."""
+        return 1 / self.k
+
     def fit(self, faces: Tensor, subjects: Sequence[str]) -> None:
         """Cluster the people of the set that is to be published.
 

@@ -125,6 +125,34 @@ class Curve(Record):
         return self
 
 
+class CmcCurve(Record):
+    """Rank-k rates of one attack: ``rate`` of its n searches have their person among ``rank``.
+
+    The chance line is rank / n_enrolled.
+    """
+
+    threat: str
+    recognizer: str
+    pairs: PairKind
+    view: View
+    n: int
+    """Mated searches."""
+    n_enrolled: Annotated[int, Field(ge=1)]
+    """People in the gallery."""
+    rank: list[int]
+    rate: list[float]
+
+    @model_validator(mode="after")
+    def _ranks_rise_to_the_last(self) -> CmcCurve:
+        if len(self.rank) != len(self.rate):
+            raise ValueError(f"cmc: {len(self.rank)} ranks but {len(self.rate)} rates")
+        if not self.rank or self.rank[0] != 1 or self.rank[-1] != self.n_enrolled:
+            raise ValueError(f"cmc: expected ranks from 1 to {self.n_enrolled}")
+        if any(later <= rank for rank, later in zip(self.rank, self.rank[1:], strict=False)):
+            raise ValueError("cmc: expected each rank to be larger than the one before")
+        return self
+
+
 class ThresholdRecord(Record):
     """A decision threshold at a false accept rate, fixed on the threat's CALIBRATION scores."""
 
@@ -241,6 +269,8 @@ class RunRecord(Record):
     thresholds: list[ThresholdRecord] = []
     rows: list[MetricRow]
     curves: list[Curve] = []
+    identification: list[CmcCurve] = []
+    """Rank-k rates for all k, where the protocol asks for identification."""
     failures: dict[str, int] = {}
     """Faces lost, by stage."""
     not_measured: list[NotMeasured] = []
