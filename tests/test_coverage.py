@@ -59,7 +59,7 @@ def distances(noise: float, size: int = 16) -> Model:
 
     truth = {
         "auc": scipy_stats.f.cdf((1 + noise**2) / noise**2, size, size),
-        "eer": crossing(lambda d: genuine.sf(d**2), lambda d: impostor.cdf(d**2), (1e-3, 100)),
+        "eer": crossing(lambda d: genuine.sf(d**2), lambda d: impostor.cdf(d**2), (1e-3, 1000)),
         "tar": genuine.cdf(limit**2),
     }
     return Model(draw, -limit, truth)
