@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy.special import ndtri
 
-from deidbench.results.schema import Curve
+from deidbench.results.schema import CmcCurve, Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,7 @@ DASHES: dict[str, Any] = {"T0": (0, (1, 1.6)), "T1": "-", "T1w": (0, (5, 1.5, 1,
                           "T2": (0, (5, 2))}  # fmt: skip
 MARKERS = "oDs^vPX*"
 MAX_POINTS = 240
+LOWEST_RATE = 1e-4  # of a DET plot: below lie single errors
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "deidbench", "font.size": 10, "axes.linewidth": 0.8,
     "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False,
@@ -47,6 +49,14 @@ class Line:
     """A curve to draw: its colour (one of ``INKS``) and the threat that sets its dashes."""
 
     curve: Curve
+    ink: str
+
+
+@dataclass(frozen=True)
+class RankLine:
+    """The same for rank-k rates."""
+
+    curve: CmcCurve
     ink: str
 
 
@@ -77,6 +87,56 @@ def roc(lines: Sequence[Line], *, key: str, label: str) -> str:
         axes.set(xlabel="false match rate (log)", ylabel="genuine pairs accepted")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(_one_in))
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        return _svg(figure, key, label)
+
+
+def det(lines: Sequence[Line], *, key: str, label: str) -> str:
+    """Detection error trade-off: false non-match rate over false match rate.
+
+    Both axes are spaced by the normal deviate: scores of two normal distributions of one width
+    give a straight line, and guessing a diagonal. FNMRs of 0 and 1 stand at the edge.
+    (Martin et al. 1997, Eurospeech, "The DET curve in assessment of detection task performance".)
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(3.2, 2.86)  # equal sides
+        low, high = _error_range([line.curve for line in lines])
+        ends = ndtri([low, high])
+        axes.plot(ends, -ends, color=_PLACEHOLDER["soft"], linewidth=0.8)
+        for line in lines:
+            fmr, tar = _thinned(line.curve, low)
+            # The way from the last point to (1, 0) is no measurement.
+            drawn = (fmr >= low) & (fmr <= high)
+            x, y = (ndtri(np.clip(rate[drawn], low, high)) for rate in (fmr, 1 - tar))
+            dashes = DASHES.get(line.curve.threat, "-")
+            axes.plot(x, y, color=_PLACEHOLDER[line.ink], linestyle=dashes)
+        rates = (LOWEST_RATE if low < 1e-3 else 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99)
+        shown = [rate for rate in rates if low <= rate <= high]
+        ticks = {"ticks": ndtri(shown), "labels": [f"{100 * rate:g}" for rate in shown]}
+        axes.set_xticks(**ticks)
+        axes.set_yticks(**ticks)
+        axes.set(xlim=ends, ylim=ends)
+        axes.set(xlabel="false match rate, %", ylabel="false non-match rate, %")
+        return _svg(figure, key, label)
+
+
+def cmc(lines: Sequence[RankLine], *, key: str, label: str) -> str:
+    """Share of searches whose person is among the first k, over k (log axis), and chance."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _canvas(3.0, 2.6)
+        most = max((line.curve.n_enrolled for line in lines), default=10)
+        for size in sorted({line.curve.n_enrolled for line in lines}):
+            ranks = np.geomspace(1, size, 50)
+            axes.plot(ranks, ranks / size, color=_PLACEHOLDER["soft"], linewidth=0.8)
+        for line in lines:
+            dashes = DASHES.get(line.curve.threat, "-")
+            axes.plot(line.curve.rank, line.curve.rate, color=_PLACEHOLDER[line.ink],
+                      linestyle=dashes)  # fmt: skip
+        axes.set(xscale="log", xlim=(1, max(most, 2)), ylim=(-0.02, 1.02))
+        axes.set(xlabel="first k of the gallery (log)", ylabel="right person among them")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most <= 100 else (1,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(_count))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         return _svg(figure, key, label)
 
@@ -175,6 +235,15 @@ def _floor(curve: Curve) -> float:
     return max(min(positive, default=0.1), 1e-8) if min(positive, default=1) < 1 else 0.1
 
 
+def _error_range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """The rates that both axes of a DET plot run between."""
+    rates = np.concatenate([[0.01, 0.9], *(
+        side for curve in curves for side in (curve.fmr, 1 - np.asarray(curve.tar, float))
+    )])  # fmt: skip
+    between = rates[(rates > 0) & (rates < 1)]
+    return max(float(between.min()), LOWEST_RATE), min(float(between.max()), 0.995)
+
+
 def _thinned(curve: Curve, floor: float) -> tuple[Any, Any]:
     """At most ``MAX_POINTS`` points, evenly spread on the log axis; ends kept."""
     order = np.lexsort((curve.tar, curve.fmr))
@@ -190,6 +259,10 @@ def _one_in(rate: float, _: int) -> str:
     power = round(-np.log10(rate))
     units = ("1:1", "1:10", "1:100", "1:1k", "1:10k", "1:100k", "1:1M", "1:10M", "1:100M")
     return units[power] if 0 <= power < len(units) else ""
+
+
+def _count(number: float, _: int) -> str:
+    return f"{number / 1000:g}k" if number >= 1000 else f"{number:g}"
 
 
 def _percent(share: float, _: int) -> str:
