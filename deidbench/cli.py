@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from . import __version__, plugins
-from .config import ALL, RunConfig, parse_value
+from .config import ALL, PROTOCOL, RunConfig, parse_value
 from .errors import DeidbenchError
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
               help="Weights of your own training, for a method that takes them.")  # fmt: skip
 @click.option("--dataset", default="synthid", show_default=True, shell_complete=_names("datasets"),
               help="NAME or NAME:ARGUMENT: folder:DIR (subject/image), lfw:DIR, ...")  # fmt: skip
+@click.option("--protocol", default=PROTOCOL, show_default=True, metavar="NAME|FILE",
+              help="Which attacks; see 'deidbench protocols list'.")  # fmt: skip
 @click.option("--adults-only/--with-children", "adults_only", default=True, show_default=True,
               help="Whether to leave out children, where a dataset says who is one.")  # fmt: skip
 @click.option("--recognizers", callback=_split_names, shell_complete=_names("recognizers"),
@@ -143,6 +145,7 @@ def evaluate(as_json: bool, quiet: bool, **options: Any) -> None:
     config = RunConfig(**options)
     _refuse_unknown(config)
     _refuse_unwritable(config.out or Path("runs") / "new")
+    _refuse_bad_protocol(config.protocol)
     from .harness import evaluate as run
 
     try:
@@ -264,6 +267,40 @@ def datasets_check(dataset: str, adults_only: bool, seed: int, as_json: bool) ->
         click.echo(json.dumps(asdict(found), indent=1))
         return
     _show_rows(rows(found))
+
+
+@cli.group("protocols")
+def protocols_group() -> None:
+    """Say which attacks a run carries out."""
+
+
+@protocols_group.command("list")
+def protocols_list() -> None:
+    """Name the protocols, each with what it is for."""
+    from . import protocols
+
+    _show_rows(
+        [(name, " ".join(protocols.load(name).summary.split())) for name in protocols.names()]
+    )
+
+
+@protocols_group.command("show")
+@click.argument("protocol", metavar="NAME|FILE")
+@_examples(
+    "deidbench protocols show standard-v1", "deidbench protocols show quick-v1 > mine-v1.toml"
+)
+def protocols_show(protocol: str) -> None:
+    """Print a protocol, in the form that --protocol reads.
+
+    To change one, save it, give it another name, and pass the file with --protocol.
+    """
+    from . import protocols
+
+    found = protocols.load(protocol)  # a file with a fault is not shown as if it were good
+    is_file = protocol.endswith(protocols.SUFFIX)
+    click.echo(
+        Path(protocol).read_text("utf-8") if is_file else protocols.text(found.name), nl=False
+    )
 
 
 @cli.group()
@@ -443,6 +480,13 @@ def _refuse_unknown(config: RunConfig) -> None:
     wanted += [("metrics", name) for name in config.metrics if name != ALL]
     for kind, spec in wanted:
         plugins.require(cast("plugins.Kind", kind), plugins.split_argument(spec)[0])
+
+
+def _refuse_bad_protocol(spec: str) -> None:
+    from . import protocols
+
+    for threat in protocols.load(spec).threats:
+        plugins.require("threats", threat)
 
 
 def _refuse_unwritable(folder: Path) -> None:

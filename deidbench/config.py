@@ -9,9 +9,7 @@ from typing import Literal
 from .errors import DeidbenchError
 
 PROTOCOL = "quick-v1"
-THREATS = ("T0", "T1", "T1w", "T2")
-FARS = (0.1, 0.01, 0.001)
-CALIBRATION_SHARE = 0.4
+"""What ``evaluate`` follows unless it is told otherwise."""
 ALL = "all"
 """In place of names: every part of that kind that can be had and needs no argument."""
 
@@ -27,6 +25,8 @@ class RunConfig:
     weights: Path | None = None
     """Another file of weights for a method that takes one."""
     dataset: str = "synthid"
+    protocol: str = PROTOCOL
+    """By name, or the path of a TOML file."""
     recognizers: tuple[str, ...] = ()
     """By name; empty means those that attack by default and whose weights can be had."""
     metrics: tuple[str, ...] = ()

@@ -15,3 +15,7 @@ class MetricUndefinedError(DeidbenchError):
 
 class PluginError(DeidbenchError):
     """A plugin is unknown, claimed twice, or cannot be loaded."""
+
+
+class ControlError(DeidbenchError):
+    """An attack failed where its outcome is known: nothing that it says can be trusted."""

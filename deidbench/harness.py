@@ -17,42 +17,36 @@ import torch
 
 from . import __version__, plugins
 from .alignment import to_float
+from .attackers import Assault, Attacker, School, detect, restored_rows
 from .cache import digest
-from .config import FARS, PROTOCOL, RunConfig
+from .config import RunConfig
 from .measure import (
     Attack,
-    Before,
     attack_rows,
     curve,
-    fix_thresholds,
     fold_accuracy_rows,
+    fold_rows,
     paired_rows,
+    worst_rows,
 )
-from .pairs import score
 from .progress import Progress
 from .results import schema, store
 from .setup import Job, prepare
 from .split import EVAL
-from .stages import UNREADABLE, Side, images_per_second, listed
+from .stages import UNREADABLE, images_per_second, listed
 from .truth import truth_rows
-from .types import Embeddings, Recognizer, Sample, Threat, View
+from .types import Recognizer, Sample
 from .utility import detection_rows, image_values, set_rows, value_rows
 
 if TYPE_CHECKING:
-    from .types import BoolArray, FloatArray
+    from .types import BoolArray
     from .utility import Regions
 
 N_EXAMPLES = 8
-VIEWS: dict[Side, tuple[View, ...]] = {
-    "treated": ("landmarks",),
-    "detected": ("system", "conditional"),
-}
-"""How each embedded side is looked at; thresholds carry the name of the first view."""
-NOT_IN_PROTOCOL = {
-    "attackers who adapt (T3 to T6, P)": f"not part of protocol {PROTOCOL}; a method that holds "
-    "against T0 to T2 alone must not be called safe",
-    "human observers": "only people can tell; LPIPS and SSIM are proxies",
-}
+ADAPTIVE = ("T3", "T4", "T5", "T6", "P")
+HUMANS = schema.NotMeasured(
+    what="human observers", why="only people can tell; LPIPS and SSIM are proxies"
+)
 
 
 @dataclass(frozen=True)
@@ -65,8 +59,6 @@ class Faces:
     """Whether the method gave a treated version of a face that was found, (N,)."""
     redetected: BoolArray
     """Whether a detector finds the face on the treated chip, (N,)."""
-    embeddings: Mapping[str, Mapping[Side, FloatArray]]
-    """By recognizer name and side, (N, D)."""
     utility: Mapping[str, Regions]
     """By metric and region, (N,)."""
     truth: Sequence[schema.MetricRow]
@@ -81,6 +73,9 @@ class Findings:
     curves: list[schema.Curve] = field(default_factory=list)
     thresholds: list[schema.ThresholdRecord] = field(default_factory=list)
     blocks: list[store.ScoreBlock] = field(default_factory=list)
+    learned: list[schema.LearnedRecord] = field(default_factory=list)
+    untaught: dict[str, str] = field(default_factory=dict)
+    """Threats that had nothing to learn from, and why."""
 
 
 def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRecord]:
@@ -94,8 +89,7 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
     job = prepare(config, progress)
     faces = process(job)
     findings = Findings()
-    for recognizer in progress.track(job.recognizers, "attack"):
-        _attack(job, recognizer, faces, findings)
+    attack(job, findings)
     findings.rows += value_rows(job, faces.utility)
     findings.rows += detection_rows(job, faces.found, faces.redetected)
     findings.rows += faces.truth
@@ -108,21 +102,16 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
 
 
 def process(job: Job) -> Faces:
-    """Run all stages that cost time: align, treat, detect again, embed, compare."""
+    """Run the stages that need no attacker: align, treat, detect again, compare."""
     stages = job.stages
     _warn_of_twins(job)
     aligned = stages.align()
     treated = stages.treat()["treated"]
-    redetected = stages.detect()
-    sides: tuple[Side, ...] = ("clean", "treated", "detected")
-    embeddings = {
-        recognizer.name: {side: stages.embed(recognizer, side) for side in sides}
-        for recognizer in job.recognizers
-    }
+    redetected = stages.detect(job.published)
     landmarks = (aligned["landmarks"], redetected["landmarks"])
-    utility = image_values(stages, job.ruler.metrics, landmarks)
+    utility = image_values(stages, job.ruler.metrics, landmarks, job.published)
     truth = list(truth_rows(job, aligned, redetected))
-    return Faces(aligned["found"], treated, redetected["found"], embeddings, utility, truth)
+    return Faces(aligned["found"], treated, redetected["found"], utility, truth)
 
 
 def _warn_of_twins(job: Job) -> None:
@@ -146,69 +135,36 @@ def _twins(job: Job) -> list[str]:
     ]
 
 
-def _attack(job: Job, recognizer: Recognizer, faces: Faces, findings: Findings) -> None:
-    """All threats that one recognizer may carry out."""
-    sides = faces.embeddings[recognizer.name]
-    before = _untreated(job, recognizer, sides["clean"])
-    for threat in job.threats:
-        if not threat.applies(recognizer.name, job.method.trained_against):
-            continue
-        for attack in _attacks(job, recognizer, threat, sides, before):
-            findings.rows += attack_rows(attack, job.ruler)
-            findings.rows += paired_rows(attack, job.ruler)
-            findings.rows += fold_accuracy_rows(attack)
-            if attack.view != "conditional":  # its scores are those of the system view
-                findings.blocks.append(_block(job, attack))
-                findings.thresholds += attack.thresholds if attack.pairs is job.cross else ()
-            drawn = curve(attack) if attack.view == "landmarks" else None
-            findings.curves += [drawn] if drawn else []
+def attack(job: Job, findings: Findings) -> None:
+    """All threats by all recognizers, then the worst of them."""
+    school = School(job, job.stages)
+    taught = [t for t in job.threats if not hasattr(t, "learn") or not school.why_not]
+    findings.untaught = {t.id: str(school.why_not) for t in job.threats if t not in taught}
+    for recognizer in job.recognizers:
+        attacker = Attacker(job, recognizer, job.stages, school)
+        for threat in filter(attacker.may, taught):
+            for assault in attacker.assaults(threat):
+                _measure(job, assault, findings)
+        findings.rows += restored_rows(attacker)
+        findings.learned += attacker.learned
+    for threat in taught:
+        if threat.kind == "detection":
+            findings.rows += detect(job, job.stages, school, threat)
+    findings.rows += worst_rows(findings.rows)
 
 
-def _untreated(job: Job, recognizer: Recognizer, clean: FloatArray) -> Before:
-    """The comparisons of clean faces, and the thresholds that clean pairs give."""
-    scores = score(clean, clean, job.cross, recognizer.similarity)
-    thresholds = _thresholds(job, recognizer, (clean, clean), "T0", "landmarks")
-    return Before(scores, thresholds)
-
-
-def _thresholds(
-    job: Job,
-    recognizer: Recognizer,
-    sides: tuple[FloatArray, FloatArray],
-    threat: str,
-    view: View,
-) -> list[schema.ThresholdRecord]:
-    """Thresholds on the CALIBRATION pairs; none for an official list, which has no such people."""
-    if job.calibration is None:
-        return []
-    scores = score(*sides, job.calibration, recognizer.similarity)
-    impostor = scores[~job.calibration.same & ~np.isnan(scores)]
-    return fix_thresholds(impostor, FARS, threat=threat, recognizer=recognizer.name, view=view)
-
-
-def _attacks(
-    job: Job,
-    recognizer: Recognizer,
-    threat: Threat,
-    sides: Mapping[Side, FloatArray],
-    before: Before,
-) -> Iterator[Attack]:
-    """A threat in each view, on cross-image (or official) pairs and on same-image pairs."""
-    treats = "treated" in (threat.enrolled, threat.probe)
-    for side, views in VIEWS.items():
-        embeddings = Embeddings(sides["clean"], sides[side])
-        enrolled, probe = threat.attack(embeddings)
-        scores = (
-            score(enrolled, probe, job.cross, recognizer.similarity) if treats else before.scores
-        )
-        thresholds = _thresholds(job, recognizer, threat.calibrate(embeddings), threat.id, views[0])
-        attacks = [(job.cross, scores, before if treats else None)]
-        if threat.enrolled != threat.probe:  # the same image on both sides would say nothing
-            own = score(enrolled, probe, job.own, recognizer.similarity)
-            attacks.append((job.same, np.concatenate([own, scores[~job.cross.same]]), None))
-        for pairs, found, earlier in attacks:
-            for view in views:
-                yield Attack(threat.id, recognizer.name, view, pairs, found, thresholds, earlier)
+def _measure(job: Job, assault: Assault, findings: Findings) -> None:
+    """All numbers of one attack, seen in one way."""
+    attack = assault.attack
+    findings.rows += attack_rows(attack, job.ruler)
+    findings.rows += paired_rows(attack, job.ruler)
+    findings.rows += fold_accuracy_rows(attack)
+    findings.rows += fold_rows(attack, job.ruler, job.protocol.folds)
+    if attack.view != "conditional":  # its scores are those of the system view
+        findings.blocks.append(_block(job, attack))
+        findings.thresholds += attack.thresholds if attack.pairs is job.cross else ()
+    drawn = curve(attack) if attack.view == "landmarks" else None
+    findings.curves += [drawn] if drawn else []
 
 
 def _block(job: Job, attack: Attack) -> store.ScoreBlock:
@@ -249,7 +205,8 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
         run_id=f"{now:%Y%m%d-%H%M%S}-{_slug(job.method.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="seconds"),
         deidbench_version=__version__,
-        protocol=PROTOCOL,
+        protocol=job.protocol.name,
+        protocol_settings=job.protocol.model_dump(mode="json"),
         seed=config.seed,
         chip_size=config.chip_size,
         config=_settings(job),
@@ -271,6 +228,7 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
         rows=findings.rows,
         curves=findings.curves,
         failures=_failures(job, faces),
+        learned=findings.learned,
         not_measured=_not_measured(job, findings),
         machine=_machine(job.device),
         timings=[
@@ -311,6 +269,7 @@ def _settings(job: Job) -> dict[str, object]:
     settings["recognizers"] = [_label(spec) for spec in config.recognizers]
     settings["settings"] = dict(config.settings)
     settings["weights"] = config.weights and config.weights.name
+    settings["protocol"] = job.protocol.name
     del settings["out"]
     return settings
 
@@ -362,8 +321,20 @@ def _not_measured(job: Job, findings: Findings) -> list[schema.NotMeasured]:
     if twins:
         # Names of files may tell of people, and this record is what gets published.
         gaps[f"{len(twins)} files under two people"] = "each makes an impostor pair of one image"
-    gaps |= NOT_IN_PROTOCOL
-    return [*job.gaps, *(schema.NotMeasured(what=what, why=why) for what, why in gaps.items())]
+    gaps |= findings.untaught | _left_out(job)
+    told = (schema.NotMeasured(what=what, why=why) for what, why in gaps.items())
+    return [*job.gaps, *told, HUMANS]
+
+
+def _left_out(job: Job) -> dict[str, str]:
+    """Attackers that the protocol knows nothing of, where those who adapt are among them."""
+    left = [name for name in ADAPTIVE if name not in job.protocol.threats]
+    why = f"not part of protocol {job.protocol.name}; a method that holds against less alone "
+    return (
+        {f"attackers who adapt ({', '.join(left)})": f"{why}must not be called safe"}
+        if left
+        else {}
+    )
 
 
 def _machine(device: str) -> schema.Machine:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .types import BoolArray, FloatArray, IntArray, ScoreCounts
 
 SYSTEM_NAMES = {"fmr": "far", "fnmr": "frr"}  # ISO/IEC 19795-1: with failures counted
+ATTACKS_ON_PEOPLE = ("T1", "T1w", "T2", "T3", "T3f", "T4", "T5", "P")
+"""Those that the worst case is taken of: T0 treats nothing, T6 names nobody."""
 INVERTED = (
     "AUC and its interval are below 0.5: identity is encoded with its sign flipped; "
     "attacker success is 1 - AUC"
@@ -132,7 +134,7 @@ def _rows(
     """One row for each metric of a kind and, where it needs one, each threshold."""
     template = _template(attack, attack.pairs.same[attack.kept])
     for metric in ruler.metrics:
-        if metric.kind != kind:
+        if metric.kind != kind or attack.threat not in getattr(metric, "threats", [attack.threat]):
             continue
         for threshold in attack.thresholds if metric.needs_threshold else [None]:
             try:
@@ -140,6 +142,97 @@ def _rows(
                 yield _row({**template, **found.counts}, metric, threshold, found)
             except MetricUndefinedError as error:
                 yield _row(template, metric, threshold, Measured(None, note=str(error)))
+
+
+def detection_row(
+    metric: Any, scored: Mapping[str, FloatArray], counts: ScoreCounts, **fields: Any
+) -> MetricRow:
+    """A verification metric of treated ('genuine') against clean images, with its interval."""
+    about = {"metric": metric.name, "unit": metric.unit, "version": metric.version,
+             "higher_is_better": metric.higher_is_better}  # fmt: skip
+    try:
+        found = _with_interval(metric(**scored), metric.from_counts(counts))
+    except MetricUndefinedError as error:
+        return MetricRow(value=None, **{**about, **fields, "note": str(error)})
+    low, high = found.interval or (None, None)
+    return MetricRow(value=found.value, low=low, high=high, **about, **fields)
+
+
+def worst_rows(rows: Sequence[MetricRow]) -> Iterator[MetricRow]:
+    """The attack with the largest upper bound of success, among those on treated faces.
+
+    One row of the AUC, where an attacker may flip the sign of his scores, and one of the true
+    accept rate at each FAR.
+    """
+    attacks = [
+        row
+        for row in rows
+        if row.threat in ATTACKS_ON_PEOPLE
+        and (row.view, row.group) == ("landmarks", None)
+        and row.pairs in ("cross", "official")
+        and row.value is not None
+        and row.high is not None
+    ]
+    for metric, far in dict.fromkeys((row.metric, row.params.get("far")) for row in attacks):
+        if metric in ("auc", "tar"):
+            yield _worst([r for r in attacks if (r.metric, r.params.get("far")) == (metric, far)])
+
+
+def _worst(rows: Sequence[MetricRow]) -> MetricRow:
+    worst = max(map(_success, rows), key=lambda row: (row.high or 0.0, row.value or 0.0))
+    return worst.model_copy(
+        update={
+            "metric": f"worst-case-{worst.metric}",
+            "note": f"the largest upper bound of {len(rows)} attacks",
+        }
+    )
+
+
+def _success(row: MetricRow) -> MetricRow:
+    """An AUC as an attacker would use it: whoever is always wrong has only to turn round."""
+    if row.metric != "auc" or row.value is None or row.value >= 0.5:
+        return row
+    low, high = (None if x is None else 1 - x for x in (row.high, row.low))
+    return row.model_copy(update={"value": 1 - row.value, "low": low, "high": high})
+
+
+def fold_rows(attack: Attack, ruler: Ruler, folds: int | None) -> Iterator[MetricRow]:
+    """AUC and EER as mean and standard deviation over folds of people, as papers print them."""
+    if folds is None or attack.pairs.kind == "official":
+        return
+    kept = attack.kept
+    owners = [ruler.subjects[side[kept]] for side in (attack.pairs.reference, attack.pairs.probe)]
+    same, scores = attack.pairs.same[kept], _failed_as_refused(attack.scores[kept])
+    for metric in ruler.metrics:
+        if metric.kind != "verification" or metric.name not in ("auc", "eer"):
+            continue
+        values = []
+        for fold in range(folds):
+            chosen = (owners[0] % folds == fold) & (owners[1] % folds == fold)
+            try:
+                values.append(
+                    metric(genuine=scores[chosen & same], impostor=scores[chosen & ~same])
+                )
+            except MetricUndefinedError:
+                continue
+        yield _fold_row(metric, values, folds, _template(attack, same))
+
+
+def _fold_row(
+    metric: Any, values: Sequence[float], folds: int, template: Mapping[str, Any]
+) -> MetricRow:
+    about: dict[str, Any] = {
+        **template, "metric": f"{metric.name}-over-folds", "params": {"folds": folds},
+        "unit": metric.unit, "higher_is_better": metric.higher_is_better,
+    }  # fmt: skip
+    if len(values) < folds:
+        why = f"only {len(values)} of {folds} folds of people have pairs of both kinds"
+        return MetricRow(**about, value=None, note=why)
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    return MetricRow(
+        **about, value=mean, low=mean - deviation, high=mean + deviation,
+        note="low and high are one standard deviation over folds, not an interval of 95 %",
+    )  # fmt: skip
 
 
 def mean_row(

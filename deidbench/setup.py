@@ -9,20 +9,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from . import assets, plugins, statistics
+from . import assets, plugins, protocols, statistics
 from .cache import Cache
-from .config import ALL, CALIBRATION_SHARE, THREATS, RunConfig
+from .config import ALL, RunConfig
 from .errors import AssetUnavailableError, DeidbenchError
 from .measure import Ruler
 from .pairs import PairList, cross_pairs, official_pairs, same_image_pairs, with_impostors
 from .progress import Progress
+from .protocols import Protocol
 from .results.schema import NotMeasured, RecognizerRecord
-from .split import CALIBRATION, EVAL, Split, limit_subjects, measured_parts, split_subjects
+from .split import (
+    ATTACKER_TRAIN,
+    CALIBRATION,
+    EVAL,
+    Split,
+    held_out,
+    limit_subjects,
+    split_subjects,
+    used_parts,
+)
 from .stages import Stages
 from .types import Dataset, FileMethod, Method, Recognizer, Sample, Threat, subject_digest
 
 if TYPE_CHECKING:
-    from .types import FloatArray, IntArray
+    from .types import BoolArray, FloatArray, IntArray
 
 
 NO_WEIGHTS = "its weights could not be had; 'deidbench assets fetch' says why"
@@ -33,6 +43,7 @@ class Job:
     """Everything that an evaluation works with, ready to run."""
 
     config: RunConfig
+    protocol: Protocol
     progress: Progress
     device: str
     dataset: Dataset
@@ -56,6 +67,22 @@ class Job:
     """The genuine pairs of ``own`` and the impostor pairs of ``cross``."""
     measured: IntArray
     """Indices of the samples that numbers are made of: EVAL, or those of an official list."""
+    learning: IntArray
+    """Indices of the samples that attackers learn from (ATTACKER-TRAIN); empty without any."""
+    held: BoolArray
+    """Which of them are of people that attackers choose by, and fit nothing on."""
+
+    def rows(self, *parts: str) -> BoolArray:
+        """Which samples are in any of some parts, (N,)."""
+        chosen = np.zeros(len(self.samples), bool)
+        for part in parts:
+            chosen[self.split.indices(self.samples, part)] = True
+        return chosen
+
+    @property
+    def published(self) -> BoolArray:
+        """Which samples make thresholds and numbers, (N,): those that no attacker learns from."""
+        return ~self.rows(ATTACKER_TRAIN)
 
 
 def prepare(config: RunConfig, progress: Progress) -> Job:
@@ -65,18 +92,22 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
         DeidbenchError: a part is unknown or does not fit, or no recognizer is available.
     """
     device = choose_device(config.device)
+    protocol = protocols.load(config.protocol)
     metrics, no_metrics = _load_metrics(config.metrics, progress)
     method = load_method(
         config.method, strength=config.strength, weights=config.weights, **dict(config.settings)
     )
     dataset = load_dataset(config.dataset, adults_only=config.adults_only)
     require_honest_pairs(dataset, config)
-    samples = refuse_trained(_samples(dataset, config), method, config)
+    samples = refuse_trained(_samples(dataset, protocol, config), method, config)
     samples = limit_subjects(samples, config.limit_subjects, seed=config.seed)
     samples, faulty = without_faults(samples, config)
-    split = _split(samples, config)
+    split = _split(samples, protocol, config)
+    samples = _in_parts(samples, split)
     measured = split.indices(samples, EVAL)
+    learning = split.indices(samples, ATTACKER_TRAIN)
     recognizers, unavailable = load_recognizers(config.recognizers, progress)
+    _require_thresholds(protocol, recognizers)
     no_recognizers = [
         NotMeasured(what=f"recognizer {one.name}", why=one.reason or NO_WEIGHTS)
         for one in unavailable
@@ -95,13 +126,15 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
     own = same_image_pairs(measured, subjects)
     calibrating = split.indices(samples, CALIBRATION) if not official else []
     return Job(
-        config=config, progress=progress, device=device, dataset=dataset, samples=samples,
-        split=split, method=method, recognizers=recognizers, unavailable=unavailable,
-        threats=[plugins.build("threats", name) for name in THREATS],
+        config=config, protocol=protocol, progress=progress, device=device, dataset=dataset,
+        samples=samples, split=split, method=method, recognizers=recognizers, unavailable=unavailable,
+        threats=[plugins.build("threats", name) for name in protocol.threats],
         stages=stages, gaps=[*no_metrics, *faulty, *no_recognizers],
         ruler=Ruler(metrics, subjects, _weights(subjects, measured, config)),
         calibration=None if official else cross_pairs(calibrating, subjects),
         cross=cross, own=own, same=with_impostors(own, cross), measured=np.array(measured),
+        learning=np.array(learning, int),
+        held=np.array(held_out([samples[i].subject for i in learning], seed=config.seed), bool),
     )  # fmt: skip
 
 
@@ -185,7 +218,7 @@ def _part(kind: plugins.Kind, spec: str) -> Any:
     return plugins.load(kind, plugins.split_argument(spec)[0])
 
 
-def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
+def _samples(dataset: Dataset, protocol: Protocol, config: RunConfig) -> list[Sample]:
     samples = list(dataset.samples())
     if config.pairs == "official":
         listed = {name for pair in dataset.pairs() for name in (pair.reference, pair.probe)}
@@ -199,7 +232,7 @@ def _samples(dataset: Dataset, config: RunConfig) -> list[Sample]:
                 "Use --pairs cross."
             )
         return [sample for sample in samples if sample.id in listed]
-    return measured_parts(samples)
+    return used_parts(samples, protocol.shares)
 
 
 def without_faults(
@@ -241,10 +274,32 @@ def refuse_trained(
     return [sample for sample in samples if sample.subject not in known]
 
 
-def _split(samples: Sequence[Sample], config: RunConfig) -> Split:
+def _split(samples: Sequence[Sample], protocol: Protocol, config: RunConfig) -> Split:
     if config.pairs == "official":
         return Split(config.seed, {EVAL: frozenset(sample.subject for sample in samples)})
-    return split_subjects(samples, seed=config.seed, calibration_share=CALIBRATION_SHARE)
+    return split_subjects(samples, seed=config.seed, shares=protocol.shares)
+
+
+def _in_parts(samples: Sequence[Sample], split: Split) -> list[Sample]:
+    """Those that attackers learn from first, the people they choose by last: batches stay apart.
+
+    Without them, the order of the samples is what it was.
+    """
+    chosen = split.indices(samples, ATTACKER_TRAIN) if ATTACKER_TRAIN in split.subjects else []
+    held = held_out([samples[i].subject for i in chosen], seed=split.seed)
+    rank = dict(zip(chosen, held, strict=True))
+    order = sorted(range(len(samples)), key=lambda i: rank.get(i, 2))
+    return [samples[i] for i in order]
+
+
+def _require_thresholds(protocol: Protocol, recognizers: Sequence[Recognizer]) -> None:
+    """Published thresholds hold for the recognizers that they were published for."""
+    strange = [one.name for one in recognizers if one.name not in protocol.thresholds]
+    if protocol.thresholds and strange:
+        raise DeidbenchError(
+            f"protocol '{protocol.name}' has thresholds for {', '.join(protocol.thresholds)} only, "
+            f"but got {', '.join(strange)}. Name those with --recognizers."
+        )
 
 
 def _parts(samples: Sequence[Sample], split: Split) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from .cache import digest
@@ -14,6 +15,7 @@ from .types import Sample
 CALIBRATION, EVAL = "calibration", "eval"
 METHOD_TRAIN, ATTACKER_TRAIN = "method-train", "attacker-train"
 SMALLEST_PART = 2  # people: one alone makes no impostor pair
+FEWEST_TEACHERS = 4  # people: from fewer an attacker learns nothing that is true of others
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,20 @@ class Split:
 
     def indices(self, samples: Sequence[Sample], part: str) -> list[int]:
         """Positions of the samples of a part."""
-        people = self.subjects[part]
+        people = self.subjects.get(part, frozenset())
         return [i for i, sample in enumerate(samples) if sample.subject in people]
 
 
-def split_subjects(samples: Sequence[Sample], *, seed: int, calibration_share: float) -> Split:
+def split_subjects(samples: Sequence[Sample], *, seed: int, shares: Mapping[str, float]) -> Split:
     """The dataset's own parts when it has them, else a draw by seed.
+
+    Args:
+        shares: of the people, by part; they add up to 1.
 
     Raises:
         DeidbenchError: a part would have fewer than two people, or one person two parts.
     """
-    parts = _own_parts(samples) or _drawn_parts(samples, seed, calibration_share)
+    parts = _own_parts(samples) or _drawn_parts(samples, seed, shares)
     for part in (CALIBRATION, EVAL):
         if len(parts.get(part, ())) < SMALLEST_PART:
             raise DeidbenchError(
@@ -50,14 +55,14 @@ def split_subjects(samples: Sequence[Sample], *, seed: int, calibration_share: f
     return Split(seed, parts)
 
 
-def measured_parts(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples that make thresholds and numbers, without those that others learn from.
+def used_parts(samples: Sequence[Sample], parts: Collection[str]) -> list[Sample]:
+    """The samples of some parts, and those that are in none yet.
 
     Raises:
         DeidbenchError: one person is in two parts of the dataset.
     """
     _own_parts(samples)
-    return [sample for sample in samples if sample.split in (None, CALIBRATION, EVAL)]
+    return [sample for sample in samples if sample.split is None or sample.split in parts]
 
 
 def held_out(subjects: Sequence[Any], *, seed: int, share: float = 0.25) -> list[bool]:
@@ -102,11 +107,24 @@ def _own_parts(samples: Sequence[Sample]) -> dict[str, frozenset[str]]:
 
 
 def _drawn_parts(
-    samples: Sequence[Sample], seed: int, calibration_share: float
+    samples: Sequence[Sample], seed: int, shares: Mapping[str, float]
 ) -> dict[str, frozenset[str]]:
     order = _shuffled({sample.subject for sample in samples}, seed)
-    count = round(len(order) * calibration_share)
-    return {CALIBRATION: frozenset(order[:count]), EVAL: frozenset(order[count:])}
+    shares = _affordable(shares, len(order))
+    drawn, start = {}, 0
+    for part, share in zip(shares, accumulate(shares.values()), strict=True):
+        end = max(round(len(order) * share), start + SMALLEST_PART)
+        drawn[part] = frozenset(order[start:end])
+        start = end
+    return drawn
+
+
+def _affordable(shares: Mapping[str, float], people: int) -> Mapping[str, float]:
+    """The shares without ATTACKER-TRAIN where it would be too small to learn anything from."""
+    if round(people * shares.get(ATTACKER_TRAIN, 1)) >= FEWEST_TEACHERS:
+        return shares
+    rest = {part: share for part, share in shares.items() if part != ATTACKER_TRAIN}
+    return {part: share / sum(rest.values()) for part, share in rest.items()}
 
 
 def _shuffled(subjects: Iterable[str], seed: int) -> list[str]:

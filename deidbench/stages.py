@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,12 +27,12 @@ from .geometry import inner_face_box
 from .images import ImageError, read_image
 from .progress import Progress
 from .treatment import FittedMethods, in_pieces, treat_faces
-from .types import FileMethod, ImageMetric, Method, Recognizer, Sample, SetMetric
+from .types import FileMethod, ImageMetric, Method, Recognizer, Restorer, Sample, SetMetric
 
 if TYPE_CHECKING:
     from .alignment import Image
     from .cache import Arrays
-    from .types import FloatArray
+    from .types import BoolArray, FloatArray
 
 Side = Literal["clean", "treated", "detected"]
 """Which faces are embedded: clean; treated, by the clean landmarks; treated, detected anew."""
@@ -119,40 +120,122 @@ class Stages:
             raise DeidbenchError(f"method '{self.method.name}' treated no face. {self._first()}")
         return treated
 
-    def detect(self) -> Arrays:
-        """landmarks and found of all samples, as a detector sees the treated chips."""
-        return self._each("detect", self.redetected, keep=("landmarks", "found"))
+    def detect(self, rows: BoolArray | None = None) -> Arrays:
+        """landmarks and found of all samples, as a detector sees the treated chips.
 
-    def embed(self, recognizer: Recognizer, side: Side) -> FloatArray:
-        """Embeddings of all samples, (N, D); NaN where there is no face to embed."""
+        ``rows`` (N,), here and below, says which samples are asked for; the others may be NaN.
+        """
+        return self._each("detect", self.redetected, keep=("landmarks", "found"), rows=rows)
+
+    def embed(
+        self,
+        recognizer: Recognizer,
+        side: Side,
+        *,
+        restorer: Restorer | None = None,
+        rows: BoolArray | None = None,
+    ) -> FloatArray:
+        """Embeddings of all samples, (N, D); NaN where there is no face to embed.
+
+        Args:
+            restorer: what an attacker does to the treated faces before.
+        """
         recognizer.to(self.device)
-        stage = f"embed {recognizer.name} {side}"
+        stage = f"embed {recognizer.name} {restorer.name if restorer else side}"
         outputs = self._each(
-            stage, lambda batch: self.embedded(batch, recognizer, side), keep=("embeddings",)
-        )
+            stage, lambda batch: self.embedded(batch, recognizer, side, restorer),
+            keep=("embeddings",), rows=rows,
+        )  # fmt: skip
         embeddings: FloatArray = outputs["embeddings"]
         return embeddings
 
-    def compare(self, metric: ImageMetric) -> Arrays:
+    def compare(
+        self,
+        metric: ImageMetric,
+        *,
+        restorer: Restorer | None = None,
+        rows: BoolArray | None = None,
+    ) -> Arrays:
         """The metric of each image, (N,) by region: over the whole chip and the inner face."""
         metric.to(self.device)
         return self._each(
-            metric.name, lambda batch: self.compared(batch, metric), keep=_regions(metric)
-        )
+            metric.name, lambda batch: self.compared(batch, metric, restorer),
+            keep=_regions(metric), rows=rows,
+        )  # fmt: skip
 
-    def features(self, metric: SetMetric, side: Literal["clean", "treated"]) -> FloatArray:
+    def features(
+        self, metric: SetMetric, side: Literal["clean", "treated"], rows: BoolArray | None = None
+    ) -> FloatArray:
         """What a set metric compares by, (N, D); NaN where there is no face."""
         metric.to(self.device)
         outputs = self._each(
             f"{metric.name} {side}", lambda batch: self.described(batch, metric, side),
-            keep=("features",),
+            keep=("features",), rows=rows,
         )  # fmt: skip
         features: FloatArray = outputs["features"]
         return features
 
+    def judged(
+        self, detector: Callable[[torch.Tensor], torch.Tensor], stage: str, rows: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """A detector's scores of clean and of treated faces, (N,) each; NaN where there is none."""
+        scores = np.full((2, len(self.samples)), np.nan, np.float32)
+        for batch in self.progress.track(self.batches, stage):
+            wanted = rows[batch.start :][: len(batch.samples)]
+            for row, side in enumerate(("clean", "treated")):
+                chips, there = self._faces(batch, side)  # type: ignore[arg-type]
+                chosen = np.flatnonzero(wanted & there)
+                if chosen.size:
+                    faces = to_float(torch.from_numpy(chips[chosen])).to(self.device)
+                    with torch.inference_mode():
+                        judged = in_pieces(detector, faces).cpu().numpy()
+                    scores[row, batch.start + chosen] = judged
+        return scores[0], scores[1]
+
     def method_of(self, part: str) -> Method:
         """The method as it treats the faces of a part: fitted on them, where it needs that."""
         return self._methods.of(part)
+
+    def with_seed(self, seed: int) -> Stages:
+        """The same faces treated with another key; these very stages where no key changes them."""
+        other = replace(
+            self, seed=seed, timings=self.timings, problems={}, _files={}, _treated_digests={}
+        )
+        if hasattr(self.method, "treat"):
+            return self  # files that somebody treated once
+        first = next((b for b in self.batches if self.treated_chips(b)["treated"].any()), None)
+        if first is None:
+            return self
+        pair = (self.treated_chips(first)["chips"], other.treated_chips(first)["chips"])
+        return self if np.array_equal(*pair) else other
+
+    def faces_at(self, samples: Sequence[int]) -> tuple[Any, Any, FloatArray]:
+        """Clean and treated chips (M, 3, S, S) uint8, clean landmarks (M, 5, 2); samples ascend."""
+        chosen = np.asarray(samples)
+        columns: list[list[Any]] = [[], [], []]
+        for batch in self.batches:
+            rows = chosen[(chosen >= batch.start) & (chosen < batch.start + len(batch.samples))]
+            aligned, treated = self.chips(batch), self.treated_chips(batch)
+            sources = (aligned["chips"], treated["chips"], aligned["landmarks"])
+            for column, source in zip(columns, sources, strict=True):
+                column.append(source[rows - batch.start])
+        clean, changed, landmarks = (np.concatenate(column) for column in columns)
+        return clean, changed, landmarks
+
+    @contextmanager
+    def timed(self, stage: str, images: int) -> Iterator[None]:
+        """Count the time within as a stage of its own."""
+        misses, start = self.cache.misses, time.perf_counter()
+        yield
+        timing = self.timings.setdefault(stage, Timing())
+        timing.seconds += time.perf_counter() - start
+        timing.images += images
+        timing.cached += images * (self.cache.misses == misses)
+
+    @property
+    def treated_key(self) -> str:
+        """Hash of all that the treated faces depend on."""
+        return digest([self._treat_key(batch) for batch in self.batches])
 
     def chips(self, batch: Batch) -> Arrays:
         """Aligned chips (n, 3, S, S) uint8, landmarks (n, 5, 2), found (n,)."""
@@ -166,23 +249,44 @@ class Stages:
         """landmarks and found on the treated chips."""
         return self.cache.get("detect", self._detect_key(batch), lambda: self._detect(batch))
 
-    def embedded(self, batch: Batch, recognizer: Recognizer, side: Side) -> Arrays:
-        """embeddings (n, D) of one side."""
-        faces = {"clean": self._align_key, "treated": self._treat_key, "detected": self._detect_key}
-        key = digest(_identity(recognizer), recognizer.weights_sha256, side, faces[side](batch))
-        return self.cache.get("embed", key, lambda: self._embed(batch, recognizer, side))
+    def restored(self, batch: Batch, restorer: Restorer) -> Arrays:
+        """Treated chips (n, 3, S, S) uint8 as an attacker restores them."""
+        key = digest(identity(restorer), restorer.fingerprint, self._treat_key(batch))
+        return self.cache.get("restore", key, lambda: self._restore(batch, restorer))
 
-    def compared(self, batch: Batch, metric: ImageMetric) -> Arrays:
+    def embedded(
+        self, batch: Batch, recognizer: Recognizer, side: Side, restorer: Restorer | None = None
+    ) -> Arrays:
+        """embeddings (n, D) of one side.
+
+        Stored by the pixels: a method that changes nothing, or does the same with every key, costs
+        nothing again, and gives the same numbers to the last digit.
+        """
+        faces, landmarks, found = self._seen(batch, side, restorer)
+        key = digest(
+            identity(recognizer), recognizer.weights_sha256, self._environment,
+            _bytes_digest(faces), _bytes_digest(landmarks), found.tolist(),
+        )  # fmt: skip
+        compute = partial(self._embed, recognizer, faces, landmarks, found)
+        return self.cache.get("embed", key, compute)
+
+    def compared(
+        self, batch: Batch, metric: ImageMetric, restorer: Restorer | None = None
+    ) -> Arrays:
         """Values (n,) of an image metric by region."""
-        key = digest(_identity(metric), self._align_key(batch), self._treat_key(batch))
-        return self.cache.get("compare", key, lambda: self._compare(batch, metric))
+        keys = [identity(metric), self._align_key(batch), self._treat_key(batch)]
+        if restorer is not None:
+            keys += [identity(restorer), restorer.fingerprint]
+        return self.cache.get(
+            "compare", digest(*keys), lambda: self._compare(batch, metric, restorer)
+        )
 
     def described(
         self, batch: Batch, metric: SetMetric, side: Literal["clean", "treated"]
     ) -> Arrays:
         """features (n, D) of one side."""
         faces = self._align_key(batch) if side == "clean" else self._treat_key(batch)
-        key = digest(_identity(metric), side, faces)
+        key = digest(identity(metric), side, faces)
         return self.cache.get("features", key, lambda: self._describe(batch, metric, side))
 
     def _batch(self, start: int) -> Batch:
@@ -265,15 +369,38 @@ class Stages:
         return {"landmarks": landmarks, "found": np.isfinite(landmarks[:, 0, 0])}
 
     @torch.inference_mode()
-    def _embed(self, batch: Batch, recognizer: Recognizer, side: Side) -> Arrays:
+    def _restore(self, batch: Batch, restorer: Restorer) -> Arrays:
+        treated = self.treated_chips(batch)
+        chips, there = treated["chips"].copy(), treated["treated"]
+        if there.any():
+            faces = to_float(torch.from_numpy(chips[there])).to(self.device)
+            restorer.to(self.device)
+            chips[there] = to_uint8(in_pieces(restorer, faces)).cpu().numpy()
+        return {"chips": chips}
+
+    def _seen(
+        self, batch: Batch, side: Side, restorer: Restorer | None
+    ) -> tuple[Any, FloatArray, BoolArray]:
+        """The chips and landmarks that a recognizer sees, and which rows there are, (n,).
+
+        Only the rows that there are: (m, 3, S, S) and (m, 5, 2).
+        """
         places = self.redetected(batch) if side == "detected" else self.chips(batch)
         chips, there = self._faces(batch, "clean" if side == "clean" else "treated")
+        if restorer is not None:
+            chips = self.restored(batch, restorer)["chips"]
         found = places["found"] & there
+        return chips[found], places["landmarks"][found], found
+
+    @torch.inference_mode()
+    def _embed(
+        self, recognizer: Recognizer, chips: Any, landmarks: FloatArray, found: BoolArray
+    ) -> Arrays:
         if not found.any():
             return {"embeddings": np.full((len(found), 1), np.nan, np.float32)}
-        faces = to_float(torch.from_numpy(chips[found])).to(self.device)
-        landmarks = torch.from_numpy(places["landmarks"][found]).to(self.device)
-        embeddings = in_pieces(recognizer.embed, faces, landmarks).cpu().numpy()
+        faces = to_float(torch.from_numpy(chips)).to(self.device)
+        points = torch.from_numpy(landmarks).to(self.device)
+        embeddings = in_pieces(recognizer.embed, faces, points).cpu().numpy()
         rows = np.full((len(found), embeddings.shape[1]), np.nan, np.float32)
         rows[found] = embeddings
         broken = found & ~np.isfinite(rows).all(1)
@@ -284,8 +411,10 @@ class Stages:
         }
 
     @torch.inference_mode()
-    def _compare(self, batch: Batch, metric: ImageMetric) -> Arrays:
+    def _compare(self, batch: Batch, metric: ImageMetric, restorer: Restorer | None) -> Arrays:
         chips, there = self._faces(batch, "treated")
+        if restorer is not None:
+            chips = self.restored(batch, restorer)["chips"]
         values = {name: np.full(len(there), np.nan, np.float32) for name in _regions(metric)}
         if there.any():
             pairs = (self.chips(batch)["chips"], chips)
@@ -324,12 +453,20 @@ class Stages:
         return (..., slice(top, bottom), slice(left, right))
 
     def _each(
-        self, stage: str, compute: Callable[[Batch], Arrays], *, keep: Sequence[str]
+        self,
+        stage: str,
+        compute: Callable[[Batch], Arrays],
+        *,
+        keep: Sequence[str],
+        rows: BoolArray | None = None,
     ) -> Arrays:
-        """Run a stage over all batches and join the named outputs."""
-        outputs = []
+        """Run a stage over all batches that hold a row, and join the named outputs."""
+        outputs: list[Arrays | None] = []
         self.timings.setdefault(stage, Timing())
         for batch in self.progress.track(self.batches, stage):
+            if rows is not None and not rows[batch.start :][: len(batch.samples)].any():
+                outputs.append(None)
+                continue
             misses, start = self.cache.misses, time.perf_counter()
             arrays = compute(batch)
             timing = self.timings[stage]
@@ -339,7 +476,15 @@ class Stages:
             self._note(stage, batch, arrays)
             outputs.append({name: arrays[name] for name in keep})
         self._tell(stage)
-        return {name: _join([output[name] for output in outputs]) for name in keep}
+        there = [output for output in outputs if output is not None]
+        sizes = [len(batch.samples) for batch in self.batches]
+        return {
+            name: _join([
+                _blank(there[0][name], size) if output is None else output[name]
+                for output, size in zip(outputs, sizes, strict=True)
+            ])
+            for name in keep
+        }  # fmt: skip
 
     def _note(self, stage: str, batch: Batch, arrays: Arrays) -> None:
         """Keep what went wrong; stop there when the user wants it so."""
@@ -386,7 +531,7 @@ class Stages:
     def _environment(self) -> str:
         """The code and the libraries that the stages consist of."""
         own = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in SOURCES]
-        return digest(own, {name: version(name) for name in LIBRARIES}, self._device_type)
+        return digest(own, {name: metadata.version(name) for name in LIBRARIES}, self._device_type)
 
     @property
     def _device_type(self) -> str:
@@ -400,7 +545,7 @@ class Stages:
         published: tuple[Sequence[str], ...] = ()
         if hasattr(method, "fit"):  # then each face depends on all of its part
             published = (list(self.parts), [batch.key for batch in self.batches])
-        return digest(_identity(method), method.strength, about, parameters, published, self.seed)
+        return digest(identity(method), method.strength, about, parameters, published, self.seed)
 
     def _align_key(self, batch: Batch) -> str:
         settings = (self.chip_size, self.aligned_input, self._environment)
@@ -507,7 +652,7 @@ def _regions(metric: Any) -> tuple[str, ...]:
     return tuple(getattr(metric, "regions", ("chip", "face")))
 
 
-def _identity(plugin: Any) -> str:
+def identity(plugin: Any) -> str:
     """Name, version and source of a plugin: a changed file never meets its old results.
 
     Its source is the folder of its module; who keeps code elsewhere raises ``version``.
@@ -515,7 +660,19 @@ def _identity(plugin: Any) -> str:
     module = sys.modules[type(plugin).__module__]
     folder = Path(str(module.__file__)).parent
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
-    return digest(type(plugin).__qualname__, plugin.name, plugin.version, code.hexdigest())
+    name = getattr(plugin, "name", None) or plugin.id
+    version = getattr(plugin, "version", None)
+    return digest(type(plugin).__qualname__, name, version, code.hexdigest())
+
+
+def _bytes_digest(array: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+
+
+def _blank(like: Any, size: int) -> Any:
+    """Rows of a batch that nobody asked for: NaN, or False."""
+    empty = np.nan if np.issubdtype(like.dtype, np.floating) else 0
+    return np.full((size, *like.shape[1:]), empty, like.dtype)
 
 
 def _join(parts: list[Any]) -> Any:

@@ -11,13 +11,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import plugins
+from . import plugins, protocols
 from .assets import sha256_of
-from .config import CALIBRATION_SHARE, FARS
+from .config import PROTOCOL
 from .errors import DeidbenchError
 from .images import read_image
 from .progress import Progress
-from .split import CALIBRATION, EVAL, measured_parts, split_subjects
+from .protocols import Protocol
+from .split import CALIBRATION, split_subjects, used_parts
 from .statistics import RULE_OF_30
 from .types import Dataset, Pair, Sample
 
@@ -105,7 +106,9 @@ def survey(
     dataset: Dataset = plugins.build("datasets", spec, **settings)
     samples = dataset.samples()
     official = _official(dataset)
-    parts = [] if getattr(dataset, "official_only", False) else _parts(samples, seed)
+    protocol = protocols.load(PROTOCOL)
+    unnamed = getattr(dataset, "official_only", False)
+    parts = [] if unnamed else _parts(samples, protocol, seed)
     if not parts and official.problem:
         raise DeidbenchError(official.problem)
     sizes = Counter(sample.subject for sample in samples)
@@ -121,7 +124,7 @@ def survey(
         subjects_with_one_image=sum(size == 1 for size in sizes.values()),
         labels=_labels(samples),
         fixed_parts=any(sample.split for sample in samples), parts=parts, official=official,
-        honest_fars=[far for far in FARS if smallest and far >= smallest],
+        honest_fars=[far for far in protocol.fars if smallest and far >= smallest],
         smallest_far=smallest,
         duplicates=_duplicates(samples), unreadable=_unreadable(samples, progress),
         faults={sample.id: sample.fault for sample in samples if sample.fault},
@@ -153,14 +156,13 @@ def recognise(written: str) -> tuple[str, str]:
     return f"{FALLBACK}:{written}", "no other layout fits: <dir>/<subject>/<image>"
 
 
-def _parts(samples: Sequence[Sample], seed: int) -> list[Part]:
-    """Those that make thresholds and numbers, and those set aside to learn from."""
-    measured = measured_parts(samples)
-    split = split_subjects(measured, seed=seed, calibration_share=CALIBRATION_SHARE)
-    members = {part: [measured[i] for i in split.indices(measured, part)] for part in
-               (CALIBRATION, EVAL)}  # fmt: skip
+def _parts(samples: Sequence[Sample], protocol: Protocol, seed: int) -> list[Part]:
+    """Those of the protocol, and those that the dataset sets aside for others to learn from."""
+    used = used_parts(samples, protocol.shares)
+    split = split_subjects(used, seed=seed, shares=protocol.shares)
+    members = {part: [used[i] for i in split.indices(used, part)] for part in split.subjects}
     for sample in samples:
-        if sample.split and sample.split not in (CALIBRATION, EVAL):
+        if sample.split and sample.split not in protocol.shares:
             members.setdefault(sample.split, []).append(sample)
     return [_part(name, chosen) for name, chosen in members.items()]
 

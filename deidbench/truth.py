@@ -71,7 +71,7 @@ def label_rows(job: Job, label: str) -> Iterator[MetricRow]:
     classifier = _learn(job, seer, learning, label)
     truth = np.array([sample.labels.get(label, "") for sample in job.samples])
     hits = {
-        images: classifier.hits(job.stages.features(seer, images), truth)
+        images: classifier.hits(job.stages.features(seer, images, job.published), truth)
         for images in ("clean", "treated")
     }
     members = groups(job.samples, job.measured)
@@ -83,7 +83,8 @@ def label_rows(job: Job, label: str) -> Iterator[MetricRow]:
 
 def training_samples(job: Job, label: str) -> list[Sample]:
     """Labelled samples of the people whom the dataset sets apart, none of whom is measured."""
-    measured = {sample.subject for sample in job.samples}
+    published = zip(job.samples, job.published, strict=True)
+    measured = {sample.subject for sample, is_published in published if is_published}
     return [
         sample
         for sample in job.dataset.samples()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,22 +20,27 @@ if TYPE_CHECKING:
 
     Regions = Mapping[str, FloatArray]
 
+SIDES: tuple[Literal["clean"], Literal["treated"]] = ("clean", "treated")
 SMALLEST_GROUP = 2
 """People: a group of one would publish that person's own number."""
 
 
 def image_values(
-    stages: Stages, metrics: Sequence[Any], landmarks: tuple[FloatArray, FloatArray]
+    stages: Stages,
+    metrics: Sequence[Any],
+    landmarks: tuple[FloatArray, FloatArray],
+    rows: BoolArray,
 ) -> dict[str, Regions]:
     """One value an image, (N,), by metric and region; NaN where an image has none.
 
     Args:
+        rows: which samples are asked for, (N,).
         landmarks: (N, 5, 2) of the clean chips, and as a detector finds them on the treated ones.
     """
     values: dict[str, Regions] = {}
     for metric in metrics:
         if metric.kind == "image":
-            values[metric.name] = stages.compare(metric)
+            values[metric.name] = stages.compare(metric, rows=rows)
         elif metric.kind == "landmarks":
             before, after = (torch.from_numpy(points) for points in landmarks)
             values[metric.name] = {"": metric(before, after).numpy()}
@@ -47,7 +52,9 @@ def set_rows(stages: Stages, metrics: Sequence[Any], chosen: IntArray) -> Iterat
     for metric in metrics:
         if metric.kind != "set":
             continue
-        sides = stages.features(metric, "clean")[chosen], stages.features(metric, "treated")[chosen]
+        rows = np.isin(np.arange(len(stages.samples)), chosen)
+        clean, treated = (stages.features(metric, side, rows) for side in SIDES)
+        sides = clean[chosen], treated[chosen]
         both = np.isfinite(sides[0]).all(1) & np.isfinite(sides[1]).all(1)
         value, note = None, _set_note(metric, int(both.sum()))
         try:

@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deidbench.config import CALIBRATION_SHARE, FARS
+from deidbench import protocols
+from deidbench.config import PROTOCOL
 from deidbench.datasets.folder import Folder
 from deidbench.datasets.synthid import SynthID
 from deidbench.errors import DeidbenchError, MetricUndefinedError
 from deidbench.split import CALIBRATION, EVAL, split_subjects
 from deidbench.statistics import threshold_at_far
 from deidbench.survey import Survey, recognise, rows, survey
+
+DEFAULT = protocols.load(PROTOCOL)
 
 
 def put_image(path: Path, seed: int) -> Path:
@@ -60,7 +63,7 @@ def test_images_and_comparisons_are_counted(tmp_path: Path) -> None:
     assert (found.subjects, found.images, found.subjects_with_one_image) == (6, 16, 2)
     assert found.images_per_subject == (1, 2.5, 5)
     samples = Folder(str(tmp_path)).samples()
-    split = split_subjects(samples, seed=0, calibration_share=CALIBRATION_SHARE)
+    split = split_subjects(samples, seed=0, shares=DEFAULT.shares)
     for part in found.parts:
         own = [samples[index].subject for index in split.indices(samples, part.name)]
         pairs = Counter(one == other for one, other in combinations(own, 2))
@@ -80,7 +83,7 @@ def test_a_far_is_called_honest_exactly_where_a_run_can_set_its_threshold(
 ) -> None:
     found = survey(str(put_people(tmp_path, *[size] * 5)))
     impostors = next(part.impostor for part in found.parts if part.name == CALIBRATION)
-    for far in FARS:
+    for far in DEFAULT.fars:
         try:
             threshold_at_far(np.arange(impostors, dtype=np.float32), far)
         except MetricUndefinedError:

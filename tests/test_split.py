@@ -13,10 +13,12 @@ from deidbench.split import (
     EVAL,
     METHOD_TRAIN,
     limit_subjects,
-    measured_parts,
     split_subjects,
+    used_parts,
 )
 from deidbench.types import Sample
+
+SHARES = {CALIBRATION: 0.4, EVAL: 0.6}
 
 
 def people(count: int, shots: int = 2, split: str | None = None) -> list[Sample]:
@@ -29,7 +31,7 @@ def people(count: int, shots: int = 2, split: str | None = None) -> list[Sample]
 
 @given(count=st.integers(5, 60), seed=st.integers(0, 1000))
 def test_parts_share_nobody_and_lose_nobody(count: int, seed: int) -> None:
-    split = split_subjects(people(count), seed=seed, calibration_share=0.4)
+    split = split_subjects(people(count), seed=seed, shares=SHARES)
     calibration, held = split.subjects[CALIBRATION], split.subjects[EVAL]
     assert not calibration & held
     assert len(calibration | held) == count
@@ -38,15 +40,15 @@ def test_parts_share_nobody_and_lose_nobody(count: int, seed: int) -> None:
 
 def test_a_seed_fixes_the_parts_whatever_the_order_of_the_samples() -> None:
     samples = people(20)
-    one = split_subjects(samples, seed=3, calibration_share=0.4)
-    other = split_subjects(samples[::-1], seed=3, calibration_share=0.4)
+    one = split_subjects(samples, seed=3, shares=SHARES)
+    other = split_subjects(samples[::-1], seed=3, shares=SHARES)
     assert one.sha256 == other.sha256
-    assert one.sha256 != split_subjects(samples, seed=4, calibration_share=0.4).sha256
+    assert one.sha256 != split_subjects(samples, seed=4, shares=SHARES).sha256
 
 
 def test_the_split_never_changes_between_versions() -> None:
     """Published numbers depend on it: a change needs a new protocol version."""
-    split = split_subjects(people(6), seed=0, calibration_share=0.4)
+    split = split_subjects(people(6), seed=0, shares=SHARES)
     assert sorted(split.subjects[CALIBRATION]) == ["p000", "p004"]
 
 
@@ -54,7 +56,7 @@ def test_a_dataset_may_bring_its_own_parts() -> None:
     samples = people(3, split=CALIBRATION) + [
         Sample(id=f"q{i}/0", subject=f"q{i}", path=Path("x"), split=EVAL) for i in range(4)
     ]
-    split = split_subjects(samples, seed=0, calibration_share=0.4)
+    split = split_subjects(samples, seed=0, shares=SHARES)
     assert split.subjects[EVAL] == {"q0", "q1", "q2", "q3"}
 
 
@@ -64,7 +66,7 @@ def test_one_person_in_two_parts_is_refused() -> None:
         Sample(id="a/1", subject="a", path=Path("x"), split=EVAL),
     ]
     with pytest.raises(DeidbenchError, match="'a' is in two parts"):
-        split_subjects(samples, seed=0, calibration_share=0.4)
+        split_subjects(samples, seed=0, shares=SHARES)
 
 
 PARTS = {METHOD_TRAIN: 12, ATTACKER_TRAIN: 14, CALIBRATION: 8, EVAL: 14}
@@ -79,22 +81,22 @@ def four_parts() -> list[Sample]:
 
 
 def test_people_that_others_learn_from_are_not_measured() -> None:
-    kept = measured_parts(four_parts())
+    kept = used_parts(four_parts(), SHARES)
     assert {sample.split for sample in kept} == {CALIBRATION, EVAL}
     assert len(kept) == PARTS[CALIBRATION] + PARTS[EVAL]
-    assert measured_parts(people(4)) == people(4), "a dataset without parts keeps all"
+    assert used_parts(people(4), SHARES) == people(4), "a dataset without parts keeps all"
 
 
 def test_a_person_in_a_part_that_is_not_measured_may_be_in_no_other() -> None:
     samples = four_parts()
     samples.append(Sample(id="x/0", subject=samples[0].subject, path=Path("x"), split=EVAL))
     with pytest.raises(DeidbenchError, match="is in two parts"):
-        measured_parts(samples)
+        used_parts(samples, SHARES)
 
 
 @given(limit=st.integers(4, 22), seed=st.integers(0, 1000))
 def test_a_limit_keeps_the_share_of_each_part(limit: int, seed: int) -> None:
-    kept = limit_subjects(measured_parts(four_parts()), limit, seed=seed)
+    kept = limit_subjects(used_parts(four_parts(), SHARES), limit, seed=seed)
     assert len(kept) == limit
     calibrating = sum(sample.split == CALIBRATION for sample in kept)
     assert abs(calibrating - limit * PARTS[CALIBRATION] / 22) <= 1
@@ -102,7 +104,7 @@ def test_a_limit_keeps_the_share_of_each_part(limit: int, seed: int) -> None:
 
 def test_too_few_people_are_refused_with_what_to_do() -> None:
     with pytest.raises(DeidbenchError, match="at least 4 people"):
-        split_subjects(people(3), seed=0, calibration_share=0.4)
+        split_subjects(people(3), seed=0, shares=SHARES)
 
 
 def test_a_limit_keeps_all_images_of_the_people_it_keeps() -> None:

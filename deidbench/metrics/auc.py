@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from deidbench.statistics import auc
+
 from ._scores import present, share
 
 if TYPE_CHECKING:
@@ -35,12 +37,9 @@ class AreaUnderCurve:
         >>> AreaUnderCurve()(genuine=np.array([0.9, 0.4]), impostor=np.array([0.4, 0.1]))
         0.875
         """
-        # Both are sorted: a search in order stays in the processor's cache.
-        rows = np.sort(present(self.name, "genuine", genuine))
-        columns = np.sort(present(self.name, "impostor", impostor))
-        below = int(np.searchsorted(columns, rows, "left").sum())
-        not_above = int(np.searchsorted(columns, rows, "right").sum())
-        return (below + not_above) / (2 * rows.size * columns.size)
+        return auc(
+            present(self.name, "genuine", genuine), present(self.name, "impostor", impostor)
+        )
 
     def from_counts(self, counts: ScoreCounts, threshold: float | None = None) -> FloatArray:
         """(B,) in [0, 1]: scores of one bin count as ties. NaN where a draw has no pairs."""

@@ -220,6 +220,25 @@ class ThreatRecord(Record):
     summary: str
 
 
+class LearnedRecord(Record):
+    """What an attacker who learns has chosen, for one recognizer."""
+
+    threat: str
+    recognizer: str
+    note: str
+    restorer: str | None = None
+    """What he does to treated faces before the recognizer sees them."""
+
+
+class ControlRecord(Record):
+    """An attack on faces where its outcome is known: what was expected, and what came out."""
+
+    name: str
+    recognizer: str | None = None
+    expected: str
+    found: str
+
+
 class NotMeasured(Record):
     """What a reader may expect and will not find, and why."""
 
@@ -257,6 +276,8 @@ class RunRecord(Record):
     """UTC, ISO 8601."""
     deidbench_version: str
     protocol: str
+    protocol_settings: PlainDict = {}
+    """All that the protocol says, so that one of a user's own can be repeated."""
     seed: int
     chip_size: int
     """Side of the face chips, pixels."""
@@ -273,6 +294,9 @@ class RunRecord(Record):
     """Rank-k rates for all k, where the protocol asks for identification."""
     failures: dict[str, int] = {}
     """Faces lost, by stage."""
+    learned: list[LearnedRecord] = []
+    controls: list[ControlRecord] = []
+    """All of them held; a run with one that did not leaves no record."""
     not_measured: list[NotMeasured] = []
     machine: Machine
     timings: list[StageTiming] = []
