@@ -91,10 +91,7 @@ def score(enrolled: FloatArray, probe: FloatArray, pairs: PairList, similarity: 
     Raises:
         DeidbenchError: the similarity is another one.
     """
-    if similarity not in _SIMILARITIES:
-        raise DeidbenchError(
-            f"no similarity called '{similarity}'. Known: {', '.join(_SIMILARITIES)}."
-        )
+    compare = _known(similarity)
     if similarity == "cosine":
         enrolled, probe = _unit(enrolled), _unit(probe)
     scores = np.empty(len(pairs.reference), np.float32)
@@ -102,8 +99,32 @@ def score(enrolled: FloatArray, probe: FloatArray, pairs: PairList, similarity: 
     for start in range(0, len(scores), step):
         part = slice(start, start + step)
         a, b = enrolled[pairs.reference[part]], probe[pairs.probe[part]]
-        scores[part] = _SIMILARITIES[similarity](a, b)
+        scores[part] = compare(a, b)
     return scores.round(DECIMALS)
+
+
+def score_matrix(enrolled: FloatArray, probe: FloatArray, similarity: str) -> FloatArray:
+    """The scores (N, M) float32 of each of N images with each of M, to the last bit as ``score``.
+
+    Sums are made in the order that ``score`` makes them in, which a matrix product does not.
+    Arguments and errors as there.
+    """
+    compare = _known(similarity)
+    if similarity == "cosine":
+        dots: FloatArray = np.einsum("ij,kj->ik", _unit(enrolled), _unit(probe))
+        return dots.astype(np.float32, copy=False).round(DECIMALS)
+    scores = np.empty((len(enrolled), len(probe)), np.float32)
+    for row, one in zip(scores, enrolled, strict=True):
+        row[:] = compare(np.tile(one, (len(probe), 1)), probe)
+    return scores.round(DECIMALS)
+
+
+def _known(similarity: str) -> Callable[[FloatArray, FloatArray], FloatArray]:
+    if similarity not in _SIMILARITIES:
+        raise DeidbenchError(
+            f"no similarity called '{similarity}'. Known: {', '.join(_SIMILARITIES)}."
+        )
+    return _SIMILARITIES[similarity]
 
 
 def _dot(a: FloatArray, b: FloatArray) -> FloatArray:

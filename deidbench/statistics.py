@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RULE_OF_30 = 30  # errors needed to trust an error rate: Doddington et al., Speech Commun. 2000
 BINS, FEWEST_BINS = 200, 50
 MATRIX_WORK = 2e11  # multiply-adds spent on one set of scores before bins are merged: seconds
-PAIR_COST = 64  # one pair in one draw costs as much as this many multiply-adds of a matrix product
+SPARSE_COST = 10  # of a multiply-add with a sparse matrix, in those with a dense one
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,41 @@ def threshold_at_far(impostor: FloatArray, far: float) -> Threshold:
     ranked = np.partition(impostor, count - 1 - _allowed(count, far))
     value = _just_above(ranked[count - 1 - _allowed(count, far)])
     return Threshold(far, float(value), count, float(np.count_nonzero(impostor >= value) / count))
+
+
+def threshold_of_counts(scores: FloatArray, counts: IntArray, far: float) -> Threshold:
+    """``threshold_at_far`` of impostor scores (K,), rising, of which each occurs counts (K,) times.
+
+    Raises as that does.
+    """
+    if not 0 < far < 1:
+        raise DeidbenchError(f"expected a target FAR between 0 and 1, but got {far}.")
+    count = int(counts.sum())
+    if count == 0 or far < RULE_OF_30 / count:
+        raise MetricUndefinedError(_too_few(count, far))
+    refused = _ranked(scores, counts, np.array([count - 1 - _allowed(count, far)]))
+    value = _just_above(refused)[0]
+    return Threshold(far, float(value), count, float(counts[scores >= value].sum() / count))
+
+
+def roc_of_counts(
+    scores: FloatArray, genuine: IntArray, impostor: IntArray, points: int = 200
+) -> RocCurve:
+    """``roc_curve`` of scores (K,), rising, and how often each kind has them, (K,) each.
+
+    Raises ``MetricUndefinedError`` when there are no genuine or impostor scores.
+    """
+    for kind, counts in (("genuine", genuine), ("impostor", impostor)):
+        if not counts.sum():
+            raise MetricUndefinedError(f"there are no {kind} scores; check the pair list.")
+    count = int(impostor.sum())
+    accepted = np.unique(np.geomspace(1, count, points).round().astype(int))[:-1]
+    refused = _ranked(scores, impostor, count - 1 - np.append(0, accepted))
+    threshold = np.append(np.unique(_just_above(refused))[::-1], -np.inf)
+    first = np.searchsorted(scores, threshold)
+    below = [np.append(0, np.cumsum(kind))[first] for kind in (impostor, genuine)]
+    fmr, tar = (count - below[0]) / count, (genuine.sum() - below[1]) / genuine.sum()
+    return RocCurve(threshold, fmr, tar)
 
 
 def roc_curve(genuine: FloatArray, impostor: FloatArray, points: int = 200) -> RocCurve:
@@ -143,17 +178,15 @@ def count_scores(
     scores = _checked("comparison", scores)
     a, b = _subject_numbers(scores, a, weights), _subject_numbers(scores, b, weights)
     same = a == b
-    by_matrix = _matrix_is_faster(scores.size, weights)
-    bins = bins or (_affordable_bins(weights) if by_matrix else BINS)
+    bins = bins or _affordable_bins(scores.size, weights)
     edges = _edges(scores[same], scores[~same], thresholds, bins)
     bin_of = np.searchsorted(edges, scores, side="right") - 1
     impostor_pairs = bin_of[~same], a[~same], b[~same]
-    reduce = _by_matrix if by_matrix else _by_pair
     return ScoreCounts(
         edges=edges,
         centres=_centres(scores, bin_of, edges),
         genuine=_genuine_counts(bin_of[same], a[same], weights, len(edges) - 1),
-        impostor=reduce(*impostor_pairs, weights, len(edges) - 1),
+        impostor=_impostor_counts(*impostor_pairs, weights, len(edges) - 1),
     )
 
 
@@ -174,6 +207,13 @@ def count_images(
         genuine=_genuine_counts(bins[0], owner, weights, len(edges) - 1),
         impostor=_genuine_counts(bins[1], owner, weights, len(edges) - 1),
     )
+
+
+def score_edges(
+    genuine: FloatArray, impostor: FloatArray, thresholds: Sequence[float] = (), bins: int = BINS
+) -> FloatArray:
+    """Edges of about so many bins, (K + 1,): where ``count_scores`` puts them for these scores."""
+    return _edges(genuine, impostor, thresholds, bins)
 
 
 def ratio_bootstrap(
@@ -288,6 +328,11 @@ def _allowed(count: int, far: float) -> int:
     return floor + 1 if (floor + 1) / count <= far else floor
 
 
+def _ranked(scores: FloatArray, counts: IntArray, places: IntArray) -> FloatArray:
+    """The scores at these places, from 0, of the sorted scores that the counts stand for."""
+    return np.asarray(scores[np.searchsorted(np.cumsum(counts), places, side="right")])
+
+
 def _just_above(scores: FloatArray) -> FloatArray:
     return np.nextafter(scores, scores.dtype.type(np.inf))
 
@@ -307,12 +352,16 @@ def _most_accurate(scores: FloatArray, same: BoolArray) -> float:
     return float(cuts[np.argmax(right)])
 
 
-def _matrix_is_faster(n_pairs: int, weights: FloatArray) -> bool:
-    return bool(BINS * weights.shape[1] ** 2 < PAIR_COST * n_pairs)
+def _is_dense(pairs: float, subjects: int) -> bool:
+    """Whether a dense matrix of the pairs of one bin is multiplied faster than a sparse one."""
+    return SPARSE_COST * pairs > subjects**2
 
 
-def _affordable_bins(weights: FloatArray) -> int:
+def _affordable_bins(pairs: int, weights: FloatArray) -> int:
+    """``BINS``, or fewer where as many dense products would take minutes."""
     draws, subjects = weights.shape
+    if not _is_dense(pairs / BINS, subjects):
+        return BINS
     return int(np.clip(MATRIX_WORK / (draws * subjects**2), FEWEST_BINS, BINS))
 
 
@@ -352,34 +401,33 @@ def _genuine_counts(
     return (weights @ cells.reshape(subjects, bins).astype(np.float32)).astype(np.float64)
 
 
-def _by_matrix(
+def _impostor_counts(
     bin_of: IntArray, a: IntArray, b: IntArray, weights: FloatArray, bins: int
 ) -> FloatArray:
     """Sum of w_a w_b in each bin, (B, K), as w' M w with M (S, S) the pairs of one bin.
 
-    One bin at a time: memory holds S S + B S numbers, however many bins there are.
+    One bin at a time: memory holds S S + B S numbers at most, however many bins there are.
     """
-    subjects = weights.shape[1]
     order = np.argsort(bin_of.astype(np.int16), kind="stable")  # a radix sort
-    cells = (a * subjects + b)[order]
+    a, b = a[order], b[order]
     starts = np.searchsorted(bin_of[order], np.arange(bins + 1))
+    drawn = np.ascontiguousarray(weights.T)
     counts = np.zeros((len(weights), bins))
     for index, (start, end) in enumerate(pairwise(starts)):
         if start < end:
-            pairs = np.bincount(cells[start:end], minlength=subjects**2).astype(np.float32)
-            halves = weights @ pairs.reshape(subjects, subjects)
-            counts[:, index] = np.einsum("bs,bs->b", halves, weights)
+            matrix = _pair_matrix(a[start:end], b[start:end], len(drawn))
+            counts[:, index] = np.einsum("sb,sb->b", matrix @ drawn, drawn)
     return counts
 
 
-def _by_pair(
-    bin_of: IntArray, a: IntArray, b: IntArray, weights: FloatArray, bins: int
-) -> FloatArray:
-    """The same for few pairs of many subjects, (B, K), without matrices of subjects."""
-    counts = np.zeros((len(weights), bins))
-    for row, drawn in zip(counts, weights, strict=True):
-        row[:] = np.bincount(bin_of, drawn[a] * drawn[b], minlength=bins)
-    return counts
+def _pair_matrix(a: IntArray, b: IntArray, subjects: int) -> Any:
+    """How often each two subjects are compared, (S, S) float32: dense, or sparse where it is."""
+    if _is_dense(len(a), subjects):
+        pairs = np.bincount(a * subjects + b, minlength=subjects**2).astype(np.float32)
+        return pairs.reshape(subjects, subjects)
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix((np.ones(len(a), np.float32), (a, b)), shape=(subjects, subjects))
 
 
 def _subject_numbers(scores: FloatArray, numbers: IntArray, weights: FloatArray) -> IntArray:

@@ -173,14 +173,14 @@ def looped(pairs: dict[str, Any], weights: Array, edges: Array) -> tuple[Array, 
     return counts[True], counts[False]
 
 
-@pytest.mark.parametrize(("subjects", "images"), [(6, 8), (40, 2)], ids=["matrix", "by pair"])
+@pytest.mark.parametrize(("subjects", "images"), [(6, 8), (40, 2)], ids=["dense", "sparse"])
 def test_counts_equal_a_plain_loop_over_pairs(subjects: int, images: int) -> None:
     pairs = all_pairs(subjects, images)
     if subjects == 40:  # a short official list of many subjects
         pairs = {key: values[::7] for key, values in pairs.items()}
     pairs["scores"][::20] = -np.inf
     weights = statistics.draw_weights(subjects, draws=20, seed=1)
-    assert statistics._matrix_is_faster(len(pairs["a"]), weights) == (subjects == 6)
+    assert statistics._is_dense(len(pairs["a"]) / 30, subjects) == (subjects == 6)
     counts = statistics.count_scores(**pairs, weights=weights, thresholds=[0.1, 1.0], bins=30)
     genuine, impostor = looped(pairs, weights, counts.edges)
     np.testing.assert_array_equal(counts.genuine, genuine)
@@ -188,13 +188,18 @@ def test_counts_equal_a_plain_loop_over_pairs(subjects: int, images: int) -> Non
     assert {0.1, 1.0} <= set(counts.edges.tolist())
 
 
-def test_both_ways_of_counting_agree_and_order_within_a_pair_is_free() -> None:
+def test_both_ways_of_counting_agree_and_order_within_a_pair_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pairs = all_pairs(10, 5)
     weights = statistics.draw_weights(10, draws=50)
     bins = np.random.default_rng(0).integers(0, 12, len(pairs["a"]))
-    by_matrix = statistics._by_matrix(bins, pairs["a"], pairs["b"], weights, 12)
-    by_pair = statistics._by_pair(bins, pairs["b"], pairs["a"], weights, 12)
-    np.testing.assert_array_equal(by_matrix, by_pair)
+    found = []
+    for cost, sides in ((0, ("a", "b")), (np.inf, ("b", "a"))):
+        monkeypatch.setattr(statistics, "SPARSE_COST", cost)
+        one, other = (pairs[side] for side in sides)
+        found.append(statistics._impostor_counts(bins, one, other, weights, 12))
+    np.testing.assert_array_equal(*found)
 
 
 def test_bins_are_ascending_and_end_at_infinity_and_failures_are_apart() -> None:
@@ -211,10 +216,11 @@ def test_bins_are_ascending_and_end_at_infinity_and_failures_are_apart() -> None
     assert len(counts.edges) - 1 <= statistics.BINS + 2
 
 
-def test_fewer_bins_are_used_for_many_subjects() -> None:
+def test_fewer_bins_are_used_for_dense_pairs_of_many_subjects() -> None:
     few, many = (np.broadcast_to(np.float32(1), (2000, subjects)) for subjects in (366, 1000))
-    assert statistics._affordable_bins(few) == statistics.BINS
-    assert statistics.FEWEST_BINS < statistics._affordable_bins(many) < statistics.BINS
+    assert statistics._affordable_bins(10**8, few) == statistics.BINS
+    assert statistics.FEWEST_BINS < statistics._affordable_bins(10**8, many) < statistics.BINS
+    assert statistics._affordable_bins(10**6, many) == statistics.BINS
 
 
 def test_no_scores_give_empty_counts_that_define_nothing() -> None:
