@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,19 +15,20 @@ from .cache import digest
 from .measure import Attack, Before
 from .pairs import PairList, cross_pairs, score
 from .results import schema
-from .split import EVAL, FEWEST_TEACHERS
+from .split import FEWEST_TEACHERS
 from .stages import Side, Stages, identity
 from .types import Embeddings, FaceLesson, Lesson, Recognizer, Restorer, Similarity, Threat, View
 
 if TYPE_CHECKING:
     from .setup import Job
-    from .types import BoolArray, FloatArray
+    from .types import BoolArray, FloatArray, IntArray, ScoreCounts
 
 VIEWS: dict[Side, tuple[View, ...]] = {
     "treated": ("landmarks",),
     "detected": ("system", "conditional"),
 }
 """How each embedded side is looked at; thresholds carry the name of the first view."""
+ALL_VIEWS: tuple[View, ...] = ("landmarks", "system", "conditional")
 DETECTION_METRICS = ("auc", "eer")
 RESTORATION_METRICS = ("lpips", "psnr", "ssim")
 ANOTHER_KEY = 1
@@ -147,7 +148,7 @@ class Attacker:
     def embedded(self, side: Side) -> FloatArray:
         """Embeddings of all samples on one side, (N, D)."""
         if side not in self._sides:
-            rows = self.job.published if side == "detected" else None
+            rows = self.job.published if side == "detected" else self.job.used
             self._sides[side] = self.stages.embed(self.recognizer, side, rows=rows)
         return self._sides[side]
 
@@ -159,22 +160,37 @@ class Attacker:
         sides = Sides(clean, clean, self.recognizer.similarity)
         return Before(scores, self._thresholds(sides, "T0", "landmarks"))
 
+    def replace_sides(self, **sides: FloatArray) -> None:
+        """Put other embeddings (N, D) in place of what the recognizer sees."""
+        self._sides.update(sides)
+
+    def naive(self, enrolled: FloatArray, probe: FloatArray) -> Assault:
+        """Cross-image comparisons of two sides as they are, without thresholds."""
+        sides = Sides(enrolled, probe, self.recognizer.similarity)
+        scores = self._scores(sides, self.job.cross)
+        return Assault(
+            Attack("", self.recognizer.name, "landmarks", self.job.cross, scores, []), sides
+        )
+
     def may(self, threat: Threat) -> bool:
         """Whether this recognizer carries out this attack on this method."""
         return threat.kind != "detection" and threat.applies(
             self.recognizer.name, self.job.method.trained_against
         )
 
-    def assaults(self, threat: Threat) -> Iterator[Assault]:
+    def assaults(self, threat: Threat, views: Sequence[View] = ALL_VIEWS) -> Iterator[Assault]:
         """A threat in each of its views, on cross-image (or official) and on same-image pairs."""
+        views = [view for view in threat.views if view in views]
         if threat.kind == "images":
-            yield from self._with_restored(threat)
+            yield from self._with_restored(threat, views)
         elif threat.kind == "recognizer":
-            yield from self._with_adapted(threat)
+            yield from self._with_adapted(threat, views)
         else:
-            yield from self._with_embeddings(threat, self.embedded)
+            yield from self._with_embeddings(threat, views, self.embedded)
 
-    def _with_embeddings(self, threat: Any, embedded: Any) -> Iterator[Assault]:
+    def _with_embeddings(
+        self, threat: Any, views: Sequence[View], embedded: Callable[[Side], FloatArray]
+    ) -> Iterator[Assault]:
         if hasattr(threat, "learn") and threat.kind == "embeddings":
             clean, treated = embedded("clean"), embedded("treated")
             lesson = self.school.lesson(
@@ -183,8 +199,8 @@ class Attacker:
             with self.stages.timed(f"learn {threat.id} {self.recognizer.name}", len(lesson.held)):
                 threat = threat.learn(lesson)
             self._note(threat, getattr(threat, "note", None))
-        for side, views in VIEWS.items():
-            wanted = [view for view in views if view in threat.views]
+        for side, shown in VIEWS.items():
+            wanted = [view for view in shown if view in views]
             if wanted:
                 embeddings = Embeddings(embedded("clean"), embedded(side), self._rekeyed(threat))
                 yield from self._scored(threat, embeddings, wanted)
@@ -195,10 +211,10 @@ class Attacker:
             return None
         if "rekeyed" not in self._sides:
             again = self.stages.with_seed(self.stages.seed + ANOTHER_KEY)
-            self._sides["rekeyed"] = again.embed(self.recognizer, "treated")
+            self._sides["rekeyed"] = again.embed(self.recognizer, "treated", rows=self.job.used)
         return self._sides["rekeyed"]
 
-    def _with_restored(self, threat: Any) -> Iterator[Assault]:
+    def _with_restored(self, threat: Any, views: Sequence[View]) -> Iterator[Assault]:
         """Treated faces behind the restorer that serves this recognizer best."""
         memory = self.school.remembered(threat)
         held = self.school.held if memory else np.ones(len(self.school.samples), bool)
@@ -208,7 +224,7 @@ class Attacker:
         restored = self.stages.embed(
             self.recognizer, "treated", restorer=chosen, rows=self.job.published
         )
-        yield from self._scored(threat, Embeddings(self.embedded("clean"), restored), threat.views)
+        yield from self._scored(threat, Embeddings(self.embedded("clean"), restored), views)
 
     def _best(self, restorers: Sequence[Restorer], samples: Any) -> tuple[Restorer, str]:
         """The restorer behind which learning faces are told apart best, and how well by each."""
@@ -226,14 +242,14 @@ class Attacker:
         told = ", ".join(f"{one.name} {auc:.3f}" for auc, one in found)
         return best, f"{best.name}, by the AUC on ATTACKER-TRAIN: {told}"
 
-    def _with_adapted(self, threat: Any) -> Iterator[Assault]:
+    def _with_adapted(self, threat: Any, views: Sequence[View]) -> Iterator[Assault]:
         """Everything embedded anew by the recognizer that learnt."""
         memory = self.school.remembered(threat, self.recognizer)
         other = Attacker(
             self.job, threat.adapted(memory, self.recognizer), self.stages, self.school
         )
         self._note(threat, getattr(threat, "note", None))
-        yield from self._with_embeddings(threat, other.embedded)
+        yield from self._with_embeddings(threat, views, other.embedded)
 
     def _scored(
         self, threat: Any, embeddings: Embeddings, views: Sequence[View]
@@ -291,20 +307,40 @@ class Attacker:
             )  # fmt: skip
 
 
-def detect(job: Job, stages: Stages, school: School, threat: Any) -> Iterator[schema.MetricRow]:
-    """How well treated images are told from clean ones (T6)."""
+@dataclass(frozen=True)
+class Detection:
+    """Scores of treated and of clean images, (n,) each, and the people they are of."""
+
+    treated: FloatArray
+    clean: FloatArray
+    owner: IntArray
+
+    @property
+    def scored(self) -> dict[str, FloatArray]:
+        """As the verification metrics take them."""
+        return {"genuine": self.treated, "impostor": self.clean}
+
+    def counts(self, weights: FloatArray) -> ScoreCounts:
+        """Counted for the draws (B, S) of people."""
+        return statistics.count_images(self.treated, self.clean, self.owner, weights)
+
+
+def detect(job: Job, stages: Stages, school: School, threat: Any) -> Detection:
+    """What a detector of treatment (T6) says of the measured images."""
     detector = threat.detector(school.remembered(threat))
-    clean, treated = stages.judged(detector, threat.id, job.rows(EVAL))
-    owner = job.ruler.subjects
+    rows = np.isin(np.arange(len(job.samples)), job.measured)
+    clean, treated = stages.judged(detector, threat.id, rows)
     there = np.isfinite(clean) & np.isfinite(treated)
-    counts = statistics.count_images(
-        treated=treated[there], clean=clean[there], owner=owner[there], weights=job.ruler.weights
-    )
-    scored = {"genuine": treated[there], "impostor": clean[there]}
+    return Detection(treated[there], clean[there], job.ruler.subjects[there])
+
+
+def detected_rows(job: Job, threat: Threat, found: Detection) -> Iterator[schema.MetricRow]:
+    """How well treated images are told from clean ones."""
+    counts, people = found.counts(job.ruler.weights), len(np.unique(found.owner))
     for metric in job.ruler.metrics:
         if metric.kind == "verification" and metric.name in DETECTION_METRICS:
             yield measure.detection_row(
-                metric, scored, counts, threat=threat.id, n=int(there.sum()),
+                metric, found.scored, counts, people, threat=threat.id, n=len(found.owner),
                 note="treated against clean images: whether a face was treated, not whose it is",
             )  # fmt: skip
 
@@ -318,7 +354,8 @@ def restored_rows(attacker: Attacker) -> Iterator[schema.MetricRow]:
     for metric in job.ruler.metrics:
         if metric.name not in RESTORATION_METRICS:
             continue
-        values = attacker.stages.compare(metric, restorer=restorer, rows=job.rows(EVAL))
+        rows = np.isin(np.arange(len(job.samples)), samples)
+        values = attacker.stages.compare(metric, restorer=restorer, rows=rows)
         for region, column in values.items():
             yield measure.mean_row(
                 metric.name, column[samples], job.ruler.subjects[samples], job.ruler.weights,

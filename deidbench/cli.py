@@ -12,14 +12,14 @@ import click
 
 from . import __version__, plugins
 from .config import ALL, PROTOCOL, RunConfig, parse_value
-from .errors import DeidbenchError
+from .errors import ControlError, DeidbenchError
 
 if TYPE_CHECKING:
     from .assets import Asset
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_ERROR, EXIT_CONTROL, EXIT_INTERRUPTED = 2, 3, 130
 
 
 @click.group(
@@ -32,7 +32,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: expected failures are one line and exit code 2."""
+    """Entry point: expected failures are one line and exit code 2; a failed control is 3."""
     try:
         cli.main(prog_name="deidbench", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -42,7 +42,7 @@ def main() -> None:
         sys.exit(EXIT_ERROR)
     except DeidbenchError as error:
         click.echo(f"deidbench: {error}", err=True)
-        sys.exit(EXIT_ERROR)
+        sys.exit(EXIT_CONTROL if isinstance(error, ControlError) else EXIT_ERROR)
     except (KeyboardInterrupt, click.Abort):
         click.echo("\ndeidbench: interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)

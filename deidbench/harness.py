@@ -9,17 +9,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from . import __version__, plugins
+from . import __version__, controls, plugins
 from .alignment import to_float
-from .attackers import Assault, Attacker, School, detect, restored_rows
+from .attackers import Assault, Attacker, School, detect, detected_rows, restored_rows
 from .cache import digest
 from .config import RunConfig
+from .identification import (
+    cmc_curve,
+    open_searches,
+    open_set_rows,
+    rank_rows,
+    search,
+    search_same_image,
+)
 from .measure import (
     Attack,
     attack_rows,
@@ -43,6 +51,8 @@ if TYPE_CHECKING:
     from .utility import Regions
 
 N_EXAMPLES = 8
+SMALLEST_FPIR = 0.01
+"""Of the open set: below it, no set that fits on a disk has the searches (rule of 30)."""
 ADAPTIVE = ("T3", "T4", "T5", "T6", "P")
 HUMANS = schema.NotMeasured(
     what="human observers", why="only people can tell; LPIPS and SSIM are proxies"
@@ -73,7 +83,9 @@ class Findings:
     curves: list[schema.Curve] = field(default_factory=list)
     thresholds: list[schema.ThresholdRecord] = field(default_factory=list)
     blocks: list[store.ScoreBlock] = field(default_factory=list)
+    identification: list[schema.CmcCurve] = field(default_factory=list)
     learned: list[schema.LearnedRecord] = field(default_factory=list)
+    controls: list[schema.ControlRecord] = field(default_factory=list)
     untaught: dict[str, str] = field(default_factory=dict)
     """Threats that had nothing to learn from, and why."""
 
@@ -85,10 +97,14 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
         The new run folder and its record.
     Raises:
         DeidbenchError: the input cannot be used, or no recognizer is left.
+        ControlError: an attack failed where its outcome is known.
     """
     job = prepare(config, progress)
     faces = process(job)
     findings = Findings()
+    if job.protocol.controls:
+        with job.stages.timed("controls", 0):
+            findings.controls = controls.check(job)
     attack(job, findings)
     findings.rows += value_rows(job, faces.utility)
     findings.rows += detection_rows(job, faces.found, faces.redetected)
@@ -149,7 +165,8 @@ def attack(job: Job, findings: Findings) -> None:
         findings.learned += attacker.learned
     for threat in taught:
         if threat.kind == "detection":
-            findings.rows += detect(job, job.stages, school, threat)
+            found = detect(job, job.stages, school, threat)
+            findings.rows += detected_rows(job, threat, found)
     findings.rows += worst_rows(findings.rows)
 
 
@@ -163,8 +180,34 @@ def _measure(job: Job, assault: Assault, findings: Findings) -> None:
     if attack.view != "conditional":  # its scores are those of the system view
         findings.blocks.append(_block(job, attack))
         findings.thresholds += attack.thresholds if attack.pairs is job.cross else ()
-    drawn = curve(attack) if attack.view == "landmarks" else None
-    findings.curves += [drawn] if drawn else []
+    if attack.view == "landmarks":
+        drawn = curve(attack)
+        findings.curves += [drawn] if drawn else []
+        if job.protocol.ranks and attack.pairs.kind != "official":
+            _identify(job, assault, findings)
+
+
+def _identify(job: Job, assault: Assault, findings: Findings) -> None:
+    """Whom the attacker names who searches a gallery of one image a person."""
+    attack, sides = assault.attack, assault.sides
+    fields: dict[str, Any] = {
+        "threat": attack.threat, "recognizer": attack.recognizer, "pairs": attack.pairs.kind,
+    }  # fmt: skip
+    people = len(np.unique(job.ruler.subjects[job.measured]))
+    ranks = [k for k in job.protocol.ranks if k <= people]
+    where = (sides.enrolled, sides.probe, job.ruler.subjects, job.measured, sides.similarity)
+    if attack.pairs.kind == "same":
+        bound = getattr(job.method, "rank_1_bound", None)
+        found = search_same_image(*where)
+        findings.rows += rank_rows(found, job.ruler, ranks, view=attack.view, bound=bound, **fields)
+        return
+    found = search(*where)
+    findings.rows += rank_rows(found, job.ruler, ranks, view=attack.view, **fields)
+    halves = open_searches(*where, seed=job.config.seed)
+    rates = [far for far in job.protocol.fars if far >= SMALLEST_FPIR]
+    findings.rows += open_set_rows(halves, job.ruler, rates, view=attack.view, **fields)
+    drawn = cmc_curve(found, view=attack.view, **fields)
+    findings.identification += [drawn] if drawn else []
 
 
 def _block(job: Job, attack: Attack) -> store.ScoreBlock:
@@ -228,7 +271,9 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
         rows=findings.rows,
         curves=findings.curves,
         failures=_failures(job, faces),
+        identification=findings.identification,
         learned=findings.learned,
+        controls=findings.controls,
         not_measured=_not_measured(job, findings),
         machine=_machine(job.device),
         timings=[

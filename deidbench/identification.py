@@ -211,7 +211,8 @@ def open_set_rows(
             yield MetricRow(**row, value=None, note=str(error))
             continue
         value = float(_dir(halves, view, rate, np.ones((1, ruler.weights.shape[1])))[0])
-        low, high = statistics.interval(_dir(halves, view, rate, ruler.weights))
+        people = len({int(one) for search in halves for one in np.unique(search.owner)})
+        low, high = statistics.interval(_dir(halves, view, rate, ruler.weights), subjects=people)
         yield MetricRow(**row, value=value, low=low, high=high, note=_open_note(halves, rate))
 
 

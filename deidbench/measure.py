@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .types import BoolArray, FloatArray, IntArray, ScoreCounts
 
 SYSTEM_NAMES = {"fmr": "far", "fnmr": "frr"}  # ISO/IEC 19795-1: with failures counted
+OF_ONE_PERSON = ("tar", "fnmr")
+"""Metrics of genuine pairs alone: those of different people have no person in common."""
 ATTACKS_ON_PEOPLE = ("T1", "T1w", "T2", "T3", "T3f", "T4", "T5", "P")
 """Those that the worst case is taken of: T0 treats nothing, T6 names nobody."""
 INVERTED = (
@@ -93,11 +95,14 @@ def attack_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
         return
     same, scores = attack.pairs.same[kept], _failed_as_refused(attack.scores[kept])
     scored = {"genuine": scores[same], "impostor": scores[~same]}
-    counts = _count(attack, ruler)
+    counts = count(attack, ruler)
+    owners = np.unique(ruler.subjects[attack.pairs.probe[kept]])
 
     def measure(metric: Any, threshold: ThresholdRecord | None) -> Measured:
         at = _value_of(threshold)
-        return _with_interval(metric(**scored, threshold=at), metric.from_counts(counts, at))
+        value = metric(**scored, threshold=at)
+        people = len(owners) if metric.name in OF_ONE_PERSON else len(owners) // 2
+        return _with_interval(value, metric.from_counts(counts, at), people)
 
     yield from _rows("verification", measure, attack, ruler)
 
@@ -119,7 +124,7 @@ def paired_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
         }
         part, whole = metric.terms(**paired, **at)
         draws = _ratio_draws(part, whole, owner, ruler)
-        found = _with_interval(metric(**paired, **at), draws)
+        found = _with_interval(metric(**paired, **at), draws, len(np.unique(owner)))
         return replace(found, counts={"n_genuine": int(whole.sum())})
 
     yield from _rows("paired", measure, attack, ruler)
@@ -145,13 +150,13 @@ def _rows(
 
 
 def detection_row(
-    metric: Any, scored: Mapping[str, FloatArray], counts: ScoreCounts, **fields: Any
+    metric: Any, scored: Mapping[str, FloatArray], counts: ScoreCounts, people: int, **fields: Any
 ) -> MetricRow:
     """A verification metric of treated ('genuine') against clean images, with its interval."""
     about = {"metric": metric.name, "unit": metric.unit, "version": metric.version,
              "higher_is_better": metric.higher_is_better}  # fmt: skip
     try:
-        found = _with_interval(metric(**scored), metric.from_counts(counts))
+        found = _with_interval(metric(**scored), metric.from_counts(counts), people // 2)
     except MetricUndefinedError as error:
         return MetricRow(value=None, **{**about, **fields, "note": str(error)})
     low, high = found.interval or (None, None)
@@ -179,7 +184,8 @@ def worst_rows(rows: Sequence[MetricRow]) -> Iterator[MetricRow]:
 
 
 def _worst(rows: Sequence[MetricRow]) -> MetricRow:
-    worst = max(map(_success, rows), key=lambda row: (row.high or 0.0, row.value or 0.0))
+    # An attack that never succeeded has a bound too, but nobody would call it the worst.
+    worst = max(map(_success, rows), key=lambda row: (bool(row.value), row.high, row.value))
     return worst.model_copy(
         update={
             "metric": f"worst-case-{worst.metric}",
@@ -255,7 +261,9 @@ def mean_row(
         np.bincount(owner, terms, size).astype(np.float64)
         for terms in (values, np.ones_like(values))
     )
-    low, high = statistics.interval(statistics.ratio_bootstrap(sums, counts, weights))
+    low, high = statistics.interval(
+        statistics.ratio_bootstrap(sums, counts, weights), subjects=_at_least_two(counts)
+    )
     return MetricRow(
         metric=name, value=float(values.mean()), low=low, high=high, n=len(values), note=note,
         **fields,
@@ -320,7 +328,7 @@ def _value_of(threshold: ThresholdRecord | None) -> float | None:
     return None if threshold is None else threshold.value
 
 
-def _count(attack: Attack, ruler: Ruler) -> ScoreCounts:
+def count(attack: Attack, ruler: Ruler) -> ScoreCounts:
     """Scores counted for the bootstrap, with every defined threshold as an edge."""
     kept = attack.kept
     return statistics.count_scores(
@@ -338,12 +346,25 @@ def _ratio_draws(part: BoolArray, whole: BoolArray, owner: IntArray, ruler: Rule
     return statistics.ratio_bootstrap(lost, all_of_them, ruler.weights)
 
 
-def _with_interval(value: float, draws: FloatArray) -> Measured:
-    """A value with the interval of its draws; without one, and why, where too few define it."""
+def _with_interval(value: float, draws: FloatArray, people: int) -> Measured:
+    """A value with the interval of its draws; without one, and why, where too few define it.
+
+    A share of exactly 0 or 1, which no draw can leave, gets the bound that ``people`` allow who can
+    have shown nothing else (``statistics.unseen_bound``).
+    """
     try:
-        return Measured(value, statistics.interval(draws))
+        low, high = statistics.interval(draws, subjects=max(people, 2))
     except MetricUndefinedError as error:
         return Measured(value, note=str(error))
+    if low == high == 0.0 and people:
+        high = statistics.unseen_bound(people)
+    if low == high == 1.0 and people:
+        low = 1 - statistics.unseen_bound(people)
+    return Measured(value, (low, high))
+
+
+def _at_least_two(counts: FloatArray) -> int:
+    return max(int((counts > 0).sum()), 2)
 
 
 def _lost(*_: object) -> Measured:

@@ -65,6 +65,8 @@ class Job:
     """Each image with its own treated version."""
     same: PairList
     """The genuine pairs of ``own`` and the impostor pairs of ``cross``."""
+    published: BoolArray
+    """Which samples make thresholds and numbers, (N,): those that no attacker learns from."""
     measured: IntArray
     """Indices of the samples that numbers are made of: EVAL, or those of an official list."""
     learning: IntArray
@@ -80,9 +82,11 @@ class Job:
         return chosen
 
     @property
-    def published(self) -> BoolArray:
-        """Which samples make thresholds and numbers, (N,): those that no attacker learns from."""
-        return ~self.rows(ATTACKER_TRAIN)
+    def used(self) -> BoolArray:
+        """Which samples are published or learnt from, (N,)."""
+        used = self.published.copy()
+        used[self.learning] = True
+        return used
 
 
 def prepare(config: RunConfig, progress: Progress) -> Job:
@@ -127,7 +131,8 @@ def prepare(config: RunConfig, progress: Progress) -> Job:
     calibrating = split.indices(samples, CALIBRATION) if not official else []
     return Job(
         config=config, protocol=protocol, progress=progress, device=device, dataset=dataset,
-        samples=samples, split=split, method=method, recognizers=recognizers, unavailable=unavailable,
+        samples=samples, split=split, method=method, recognizers=recognizers,
+        unavailable=unavailable, published=~np.isin(np.arange(len(samples)), learning),
         threats=[plugins.build("threats", name) for name in protocol.threats],
         stages=stages, gaps=[*no_metrics, *faulty, *no_recognizers],
         ruler=Ruler(metrics, subjects, _weights(subjects, measured, config)),

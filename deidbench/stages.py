@@ -198,16 +198,24 @@ class Stages:
 
     def with_seed(self, seed: int) -> Stages:
         """The same faces treated with another key; these very stages where no key changes them."""
-        other = replace(
-            self, seed=seed, timings=self.timings, problems={}, _files={}, _treated_digests={}
-        )
         if hasattr(self.method, "treat"):
             return self  # files that somebody treated once
+        other = self._twin(seed=seed)
         first = next((b for b in self.batches if self.treated_chips(b)["treated"].any()), None)
         if first is None:
             return self
         pair = (self.treated_chips(first)["chips"], other.treated_chips(first)["chips"])
         return self if np.array_equal(*pair) else other
+
+    def with_method(self, method: Method) -> Stages:
+        """The same faces in the hands of another method, without a word of how far it is."""
+        return self._twin(method=method, progress=Progress(quiet=True))
+
+    def _twin(self, **changes: Any) -> Stages:
+        other = replace(self, timings={}, problems={}, _files={}, _treated_digests={}, **changes)
+        for shared in ("batches", "_aligner", "_environment"):  # they hang on neither
+            other.__dict__[shared] = getattr(self, shared)
+        return other
 
     def faces_at(self, samples: Sequence[int]) -> tuple[Any, Any, FloatArray]:
         """Clean and treated chips (M, 3, S, S) uint8, clean landmarks (M, 5, 2); samples ascend."""

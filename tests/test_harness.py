@@ -272,7 +272,7 @@ def test_recognizers_know_clean_photographs(
         assert guess.low <= 0.5 <= guess.high, guess
 
 
-STAGES = ("align", "treat", "detect", "compare", "embed")
+STAGES = ("align", "treat", "detect", "compare", "embed", "writing")
 
 
 @pytest.mark.slow

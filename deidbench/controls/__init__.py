@@ -1,0 +1,334 @@
+"""Controls: every attack is tried on faces where its outcome is known before it is believed.
+
+A broken attack looks like good protection. So each run of a protocol that asks for it tries its
+attackers on faces that are not treated at all, on faces that show nothing, on faces behind a blur
+that can be undone, and on embeddings that were turned in their space. An attack that fails there
+stops the run: ``ControlError``.
+
+Intervals here are of 99.9 %, not 95 %: dozens of controls are read at once, and one of twenty good
+attacks would else be called broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deidbench import statistics
+from deidbench.attackers import Assault, Attacker, School, detect
+from deidbench.errors import ControlError
+from deidbench.identification import rank_rows, search
+from deidbench.measure import Ruler, count
+from deidbench.pairs import cross_pairs, same_image_pairs, with_impostors
+from deidbench.results.schema import ControlRecord
+
+from .stand_ins import Grey, MildBlur, Unchanged
+
+if TYPE_CHECKING:
+    from deidbench.setup import Job
+    from deidbench.types import BoolArray, FloatArray, IntArray, Recognizer, Restorer, ScoreCounts
+
+PEOPLE = 16
+"""Of EVAL, that the controls look at: enough to see what is broken, and quick."""
+TEACHERS = 28
+"""Of ATTACKER-TRAIN, that attackers learn from here; a quarter of them to choose by."""
+LEVEL = 0.999
+EXACT = 1e-9
+SEEN = 0.99
+"""AUC with which a detector must tell grey squares from faces."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The AUC of an attack, and its value in each draw of people, (B,)."""
+
+    auc: float
+    draws: FloatArray
+    people: int
+
+    def interval(self) -> tuple[float, float]:
+        """Of the AUC, at ``LEVEL``."""
+        return statistics.interval(self.draws, LEVEL, subjects=self.people)
+
+    def gain(self, other: Outcome) -> tuple[float, float]:
+        """Interval of how much larger it is than another on the same people."""
+        return statistics.interval(self.draws - other.draws, LEVEL, subjects=self.people)
+
+
+def check(job: Job) -> list[ControlRecord]:
+    """Try all attacks of a job; what was expected of each and what came out.
+
+    Raises:
+        ControlError: an attack failed its control.
+    """
+    job.progress.say("controls: every attack is tried where its outcome is known")
+    small = _fewer_people(job)
+    taught = not School(small, small.stages).why_not
+    blur = _with(small, MildBlur())
+    memories = {
+        t.id: School(blur, blur.stages).remembered(t)
+        for t in job.threats
+        if t.kind == "images" and taught
+    }
+    found: list[ControlRecord] = []
+    for recognizer in job.recognizers:
+        trial = Trial(small, recognizer, memories, taught)
+        found += trial.records()
+    found += _detectors(small) if taught else []
+    job.progress.say(f"controls: all {len(found)} hold")
+    return found
+
+
+@dataclass
+class Trial:
+    """The controls of all attacks by one recognizer."""
+
+    job: Job
+    recognizer: Recognizer
+    memories: Mapping[str, Any]
+    """What those who restore images remember of the mild blur, by threat."""
+    taught: bool
+    _attackers: dict[str, Attacker] = field(default_factory=dict)
+
+    def records(self) -> Iterator[ControlRecord]:
+        """One control after the other."""
+        clean = self._clean()
+        yield self._mirrored(clean)
+        for threat in self._threats("embeddings", "recognizer"):
+            for part in _alone(threat):
+                yield self._unchanged(part, clean)
+                yield from self._grey(part)
+            for part in _alone(threat) if hasattr(threat, "alone") else ():
+                yield self._turned(part)
+        for threat in self._threats("images"):
+            for restorer in threat.restorers(self.memories[threat.id]):
+                yield self._grey_restored(threat, restorer)
+            yield from self._restored(threat, clean)
+
+    def _threats(self, *kinds: str) -> Iterator[Any]:
+        """Those that treat faces; those that learn only where there is something to learn from."""
+        for threat in self.job.threats:
+            learns = hasattr(threat, "learn")
+            if threat.kind in kinds and threat.probe == "treated" and (self.taught or not learns):
+                yield threat
+
+    def _clean(self) -> Outcome:
+        """Clean faces against clean faces."""
+        attacker = self._attacker(Unchanged())
+        clean = next(one for one in self.job.threats if one.probe == "clean")
+        return self._outcome(attacker, clean)
+
+    def _mirrored(self, clean: Outcome) -> ControlRecord:
+        attacker = self._attacker(Unchanged())
+        scores, same = attacker.before.scores, self.job.cross.same
+        made = ~np.isnan(scores)
+        genuine, impostor = scores[made & same], scores[made & ~same]
+        total = statistics.auc(genuine, impostor) + statistics.auc(impostor, genuine)
+        return self._judged(
+            "swapped labels", "AUC and AUC with labels swapped add up to 1", f"{total:.9f}",
+            abs(total - 1) < EXACT,
+        )  # fmt: skip
+
+    def _unchanged(self, threat: Any, clean: Outcome) -> ControlRecord:
+        """Faces that nobody treated: an attack must not lose what is there."""
+        outcome = self._outcome(self._attacker(Unchanged()), threat)
+        low, high = outcome.gain(clean)
+        return self._judged(
+            f"{_title(threat)} on unchanged faces", f"AUC not below {clean.auc:.4f}, as T0",
+            f"{outcome.auc:.4f}, difference [{low:.4f}, {high:.4f}]", high >= -EXACT,
+        )  # fmt: skip
+
+    def _grey(self, threat: Any) -> Iterator[ControlRecord]:
+        """Faces that show nothing: an attack must find nothing."""
+        assault = self._assault(self._attacker(Grey()), threat)
+        yield self._guessing(threat, self._of(assault))
+        yield self._at_chance(threat, assault)
+
+    def _guessing(self, threat: Any, outcome: Outcome, what: str = "") -> ControlRecord:
+        low, high = outcome.interval()
+        return self._judged(
+            f"{_title(threat)}{what} on grey faces", "AUC 0.5",
+            f"{outcome.auc:.4f} [{low:.4f}, {high:.4f}]", low - EXACT <= 0.5 <= high + EXACT,
+        )  # fmt: skip
+
+    def _at_chance(self, threat: Any, assault: Assault) -> ControlRecord:
+        job, sides = self.job, assault.sides
+        found = search(
+            sides.enrolled, sides.probe, job.ruler.subjects, job.measured, sides.similarity
+        )
+        row = next(rank_rows(found, job.ruler, [1], view="landmarks"))
+        chance = 1 / found.n_enrolled
+        low, high = (row.value if x is None else x for x in (row.low, row.high))
+        good = row.value is not None and low - EXACT <= chance <= high + EXACT
+        return self._judged(
+            f"rank-1 of {_title(threat)} on grey faces", f"{chance:.4f}, chance",
+            f"{row.value} [{low}, {high}]", good,
+        )  # fmt: skip
+
+    def _turned(self, threat: Any) -> ControlRecord:
+        """Embeddings turned by a fixed rotation: who learns must undo it, who does not cannot."""
+        clean = self._attacker(Unchanged()).embedded("clean")
+        turned = clean @ rotation(clean.shape[1]).astype(clean.dtype)
+        job = _with(self.job, Unchanged())
+        attacker = Attacker(job, self.recognizer, job.stages, School(job, job.stages))
+        attacker.replace_sides(clean=clean, treated=turned, rekeyed=turned)
+        naive = self._compared(attacker, clean, turned)
+        outcome = self._outcome(attacker, threat)
+        low, high = outcome.gain(naive)
+        return self._judged(
+            f"{_title(threat)} on turned embeddings",
+            f"AUC above the {naive.auc:.4f} of an attacker who learns nothing",
+            f"{outcome.auc:.4f}, difference [{low:.4f}, {high:.4f}]", low > 0,
+        )  # fmt: skip
+
+    def _restored(self, threat: Any, clean: Outcome) -> Iterator[ControlRecord]:
+        """Behind a mild blur a restorer must gain; a filter must leave clean faces recognisable."""
+        plain = self._attacker(MildBlur())
+        naive = self._compared(plain, plain.embedded("clean"), plain.embedded("treated"))
+        if self.memories[threat.id]:
+            outcome = self._outcome(plain, threat)
+            low, high = outcome.gain(naive)
+            yield self._judged(
+                f"{_title(threat)} on a mild blur", f"AUC above the {naive.auc:.4f} of T1",
+                f"{outcome.auc:.4f}, difference [{low:.4f}, {high:.4f}]", low > 0,
+            )  # fmt: skip
+            return
+        least = (clean.auc + 0.5) / 2
+        for restorer in threat.restorers(self.memories[threat.id]):
+            attacker = self._attacker(Unchanged())
+            outcome = self._behind(attacker, restorer)
+            yield self._judged(
+                f"{restorer.name} of {_title(threat)} on unchanged faces",
+                f"AUC at least {least:.4f}", f"{outcome.auc:.4f}", outcome.auc >= least,
+            )  # fmt: skip
+
+    def _grey_restored(self, threat: Any, restorer: Restorer) -> ControlRecord:
+        outcome = self._behind(self._attacker(Grey()), restorer)
+        return self._guessing(threat, outcome, f" ({restorer.name})")
+
+    def _behind(self, attacker: Attacker, restorer: Restorer) -> Outcome:
+        probe = attacker.stages.embed(
+            self.recognizer, "treated", restorer=restorer, rows=self.job.published
+        )
+        return self._compared(attacker, attacker.embedded("clean"), probe)
+
+    def _attacker(self, method: Any) -> Attacker:
+        """The recognizer before the faces of a method; embedded once for all controls."""
+        if method.name not in self._attackers:
+            job = _with(self.job, method)
+            self._attackers[method.name] = Attacker(
+                job, self.recognizer, job.stages, School(job, job.stages)
+            )
+        return self._attackers[method.name]
+
+    def _assault(self, attacker: Attacker, threat: Any) -> Assault:
+        """The attack on cross-image pairs as the headline sees it."""
+        return next(attacker.assaults(threat, ("landmarks",)))
+
+    def _outcome(self, attacker: Attacker, threat: Any) -> Outcome:
+        return self._of(self._assault(attacker, threat))
+
+    def _compared(self, attacker: Attacker, enrolled: FloatArray, probe: FloatArray) -> Outcome:
+        return self._of(attacker.naive(enrolled, probe))
+
+    def _of(self, assault: Assault) -> Outcome:
+        scores, same = assault.attack.scores, assault.attack.pairs.same
+        made = ~np.isnan(scores)
+        scored = {"genuine": scores[made & same], "impostor": scores[made & ~same]}
+        return _outcome(self.job, scored, count(assault.attack, self.job.ruler))
+
+    def _judged(self, name: str, expected: str, found: str, good: bool) -> ControlRecord:
+        return judged(name, expected, found, good, recognizer=self.recognizer.name)
+
+
+def judged(
+    name: str, expected: str, found: str, good: bool, recognizer: str | None = None
+) -> ControlRecord:
+    """The record of a control that held. Raises ``ControlError`` for one that did not."""
+    if not good:
+        by = f" by {recognizer}" if recognizer else ""
+        raise ControlError(
+            f"control failed: {name}{by}: expected {expected}, but got {found}. This attack is "
+            "broken here, so no number of it can be trusted, and nothing was written. Report it, "
+            "or use --protocol quick-v1."
+        )
+    return ControlRecord(name=name, recognizer=recognizer, expected=expected, found=found)
+
+
+def rotation(size: int, seed: int = 0) -> FloatArray:
+    """A random rotation or reflection, (size, size) orthogonal."""
+    drawn = np.random.default_rng(seed).normal(size=(size, size))
+    turned, triangle = np.linalg.qr(drawn)
+    orthogonal: FloatArray = turned * np.sign(np.diag(triangle))
+    return orthogonal
+
+
+def _detectors(job: Job) -> Iterator[ControlRecord]:
+    """Who detects treatment must see grey squares, and nothing where nothing was done."""
+    for threat in job.threats:
+        if threat.kind != "detection":
+            continue
+        for method in (Unchanged(), Grey()):
+            yield _detector(_with(job, method), threat)
+
+
+def _detector(job: Job, threat: Any) -> ControlRecord:
+    unseen = isinstance(job.method, Unchanged)
+    found = detect(job, job.stages, School(job, job.stages), threat)
+    outcome = _outcome(job, found.scored, found.counts(job.ruler.weights))
+    low, high = outcome.interval()
+    return judged(
+        f"{threat.id} on {'unchanged' if unseen else 'grey'} faces",
+        "AUC 0.5" if unseen else f"AUC at least {SEEN}",
+        f"{outcome.auc:.4f} [{low:.4f}, {high:.4f}]",
+        low - EXACT <= 0.5 <= high + EXACT if unseen else outcome.auc >= SEEN,
+    )
+
+
+def _outcome(job: Job, scored: Mapping[str, FloatArray], counts: ScoreCounts) -> Outcome:
+    metric = next(one for one in job.ruler.metrics if one.name == "auc")
+    return Outcome(metric(**scored), metric.from_counts(counts), job.ruler.weights.shape[1])
+
+
+def _fewer_people(job: Job) -> Job:
+    """The same job on the first people of EVAL and ATTACKER-TRAIN, without thresholds."""
+    subjects = job.ruler.subjects
+    taught = _first(subjects[job.learning], job.held)
+    chosen = job.measured[subjects[job.measured] < PEOPLE]
+    people = len(np.unique(subjects[chosen]))
+    weights = statistics.draw_weights(people, draws=job.config.draws, seed=job.config.seed)
+    cross, own = cross_pairs(chosen, subjects), same_image_pairs(chosen, subjects)
+    published = np.zeros(len(job.samples), bool)
+    published[chosen] = True
+    return replace(
+        job, measured=chosen, published=published, calibration=None, cross=cross, own=own,
+        same=with_impostors(own, cross), ruler=Ruler(job.ruler.metrics, subjects, weights),
+        learning=job.learning[taught], held=job.held[taught],
+    )  # fmt: skip
+
+
+def _first(subjects: IntArray, held: BoolArray) -> BoolArray:
+    """Which learning samples are of the first people, of those to fit on and of those to choose by."""
+    fitting, choosing = (np.unique(subjects[held == x]) for x in (False, True))
+    kept = [*fitting[: TEACHERS - TEACHERS // 4], *choosing[: TEACHERS // 4]]
+    return np.isin(subjects, kept)
+
+
+def _with(job: Job, method: Any) -> Job:
+    """The same job with another method."""
+    return replace(job, method=method, stages=job.stages.with_method(method))
+
+
+def _alone(threat: Any) -> Sequence[Any]:
+    """The attacks that a threat chooses between, each by itself; else the threat."""
+    parts: Sequence[Any] = threat.alone() if hasattr(threat, "alone") else [threat]
+    return parts
+
+
+def _title(threat: Any) -> str:
+    """'T3 (ridge)' for a part of a threat."""
+    only = getattr(threat, "only", None)
+    return f"{threat.id} ({only})" if only else str(threat.id)
