@@ -26,7 +26,7 @@ from deidbench.geometry import CHIP_SIZE, align
 from deidbench.images import read_image
 from deidbench.recognizers import mobilefacenet_casia, mobilefacenet_ms1m
 from deidbench.recognizers._base import FrozenRecognizer
-from deidbench.recognizers._conv import Conv, Names, load_convs
+from deidbench.recognizers._conv import Conv, Names, PReLU, load_convs
 from deidbench.recognizers._dlib_file import _Reader
 from deidbench.recognizers._onnx import read_onnx
 from deidbench.recognizers._weights import Weights, WeightsError
@@ -342,6 +342,56 @@ def test_folding_changes_nothing(slope: bool, bias: bool) -> None:
     weights.require_empty()
     images = torch.randn(2, 4, 9, 9)
     torch.testing.assert_close(folded(images), reference.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+def slopes(shape: tuple[int, ...]) -> tuple[nn.PReLU, PReLU, Tensor]:
+    """Torch's activation, ours with the same slopes, and an input with zeros of both signs."""
+    generator = torch.Generator().manual_seed(0)
+    theirs, ours = nn.PReLU(shape[1]), PReLU(shape[1])
+    nn.init.uniform_(theirs.weight, -1, 1, generator=generator)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(shape, generator=generator)
+    x.view(-1)[:2] = torch.tensor([0.0, -0.0])[: x.numel()]
+    return theirs, ours, x
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 4), (2, 3, 4, 5), (1, 1, 7, 1), (0, 3, 4, 4)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_fast_gradient_is_torch_s_own(shape: tuple[int, ...], layout: Any) -> None:
+    if layout == torch.channels_last and len(shape) != 4:
+        pytest.skip("channels come last in images only")
+    theirs, ours, x = slopes(shape)
+    outputs, gradients = [], []
+    for activation in (theirs, ours):
+        leaf = x.clone(memory_format=layout).requires_grad_()
+        outputs.append(activation(leaf))
+        outputs[-1].backward(torch.linspace(-2, 2, x.numel()).reshape(shape))
+        gradients.append((leaf.grad, activation.weight.grad))
+    assert torch.equal(*outputs)
+    (to_x, to_slope), (ours_to_x, ours_to_slope) = gradients
+    assert torch.equal(to_x, ours_to_x)
+    torch.testing.assert_close(ours_to_slope, to_slope)
+
+
+def test_the_fast_gradient_is_the_limit_of_differences() -> None:
+    _, ours, x = slopes((2, 3, 4, 4))
+    x = (x + 0.1 * x.sign()).double()[:, :, 1:].requires_grad_()  # away from the kink
+    ours = ours.double()
+
+    def activated(x: Tensor, slope: Tensor) -> Tensor:
+        return torch.func.functional_call(ours, {"weight": slope}, (x,))
+
+    assert torch.autograd.gradcheck(activated, (x, ours.weight))
+    assert torch.autograd.gradgradcheck(activated, (x, ours.weight))
+
+
+def test_only_gradients_that_somebody_wants_are_made() -> None:
+    _, ours, x = slopes((2, 3, 4, 4))
+    ours.requires_grad_(False)(x.requires_grad_()).sum().backward()
+    assert ours.weight.grad is None
+    assert x.grad is not None
+    ours.requires_grad_(True)(x.detach()).sum().backward()
+    assert ours.weight.grad is not None
 
 
 def randomized(module: nn.Module) -> None:

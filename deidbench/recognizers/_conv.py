@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._weights import Weights
@@ -17,6 +18,39 @@ class Names(NamedTuple):
     conv: str
     norm: str
     slope: str | None = None
+
+
+class PReLU(nn.PReLU):
+    """As torch's, number for number, with a gradient that is several times faster on a CPU.
+
+    Torch's own kernel for it, which compares element by element, took up to half of the time of a
+    gradient of a MobileNet; this one has vector operations alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> the same."""
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        activated: Tensor = _Rectify.apply(x, self.weight)
+        return activated
+
+
+class _Rectify(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:  # (N, C, ...), (C,)
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, slope = ctx.saved_tensors
+        each = slope.reshape(1, -1, *[1] * (x.ndim - 2))
+        above = torch.ops.aten.threshold_backward(grad, x, 0)  # 0 where x <= 0
+        below = grad - above
+        wanted = ctx.needs_input_grad
+        to_x = torch.addcmul(above, below, each) if wanted[0] else None
+        to_slope = (below * x).sum_to_size(each.shape).flatten() if wanted[1] else None
+        return to_x, to_slope
 
 
 class Conv(nn.Sequential):

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from ._base import FrozenRecognizer
-from ._conv import Conv, Names
+from ._conv import Conv, Names, PReLU
 from ._mobilefacenet import load, mobilefacenet
 
 _BLOCKS = (
@@ -41,10 +41,10 @@ class MobileFaceNetCasia(FrozenRecognizer):
 
 def _network() -> nn.Module:
     stem = [
-        Conv(3, 64, 3, nn.PReLU(64), stride=2, padding=1),
-        Conv(64, 64, 3, nn.PReLU(64), groups=64, padding=1),
+        Conv(3, 64, 3, PReLU(64), stride=2, padding=1),
+        Conv(64, 64, 3, PReLU(64), groups=64, padding=1),
     ]
-    return mobilefacenet(stem, nn.PReLU)
+    return mobilefacenet(stem, PReLU)
 
 
 def _names() -> Iterator[Names]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ._base import FrozenRecognizer
-from ._conv import Conv, Names, load_convs, take_norm
+from ._conv import Conv, Names, PReLU, load_convs, take_norm
 from ._onnx import read_onnx
 from ._weights import Weights, WeightsError
 
@@ -67,12 +67,12 @@ class SFace(FrozenRecognizer):
 
 
 def _network() -> nn.Sequential:
-    layers: list[nn.Module] = [Conv(3, 32, 3, nn.PReLU(32), padding=1)]
+    layers: list[nn.Module] = [Conv(3, 32, 3, PReLU(32), padding=1)]
     inputs = 32
     for outputs, stride in LAYERS:
-        depthwise = nn.PReLU(inputs)
+        depthwise = PReLU(inputs)
         layers.append(Conv(inputs, inputs, 3, depthwise, stride=stride, groups=inputs, padding=1))
-        layers.append(Conv(inputs, outputs, 1, nn.PReLU(outputs)))
+        layers.append(Conv(inputs, outputs, 1, PReLU(outputs)))
         inputs = outputs
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024 * PIXELS, 128))
 
