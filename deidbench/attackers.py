@@ -68,10 +68,15 @@ class School:
         return rows
 
     @property
+    def people(self) -> int:
+        """How many people there are to learn from."""
+        return self._people(self.job.held) + self._people(~self.job.held)
+
+    @property
     def why_not(self) -> str | None:
         """Why nothing can be learnt; None when it can."""
-        fitting, held = (self._people(self.job.held == x) for x in (False, True))
-        if fitting and held and fitting + held >= FEWEST_TEACHERS:
+        both = self._people(self.job.held) and self._people(~self.job.held)
+        if both and self.people >= FEWEST_TEACHERS:
             return None
         return f"fewer than {FEWEST_TEACHERS} people to learn from with a treated face each"
 

@@ -86,6 +86,7 @@ class Findings:
     identification: list[schema.CmcCurve] = field(default_factory=list)
     learned: list[schema.LearnedRecord] = field(default_factory=list)
     controls: list[schema.ControlRecord] = field(default_factory=list)
+    untried: list[schema.NotMeasured] = field(default_factory=list)
     untaught: dict[str, str] = field(default_factory=dict)
     """Threats that had nothing to learn from, and why."""
 
@@ -104,7 +105,7 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
     findings = Findings()
     if job.protocol.controls:
         with job.stages.timed("controls", 0):
-            findings.controls = controls.check(job)
+            findings.controls, findings.untried = controls.check(job)
     attack(job, findings)
     findings.rows += value_rows(job, faces.utility)
     findings.rows += detection_rows(job, faces.found, faces.redetected)
@@ -368,7 +369,7 @@ def _not_measured(job: Job, findings: Findings) -> list[schema.NotMeasured]:
         gaps[f"{len(twins)} files under two people"] = "each makes an impostor pair of one image"
     gaps |= findings.untaught | _left_out(job)
     told = (schema.NotMeasured(what=what, why=why) for what, why in gaps.items())
-    return [*job.gaps, *told, HUMANS]
+    return [*job.gaps, *told, *findings.untried, HUMANS]
 
 
 def _left_out(job: Job) -> dict[str, str]:

@@ -11,7 +11,7 @@ attacks would else be called broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from deidbench.errors import ControlError
 from deidbench.identification import rank_rows, search
 from deidbench.measure import Ruler, count
 from deidbench.pairs import cross_pairs, same_image_pairs, with_impostors
-from deidbench.results.schema import ControlRecord
+from deidbench.results.schema import ControlRecord, NotMeasured
 
 from .stand_ins import Grey, MildBlur, Unchanged
 
@@ -35,6 +35,10 @@ PEOPLE = 16
 """Of EVAL, that the controls look at: enough to see what is broken, and quick."""
 TEACHERS = 28
 """Of ATTACKER-TRAIN, that attackers learn from here; a quarter of them to choose by."""
+FEWEST_PEOPLE = 5
+"""Of EVAL: fewer give no interval of 99.9 %."""
+FEWEST_TEACHERS = 16
+"""Of ATTACKER-TRAIN: from fewer, an attacker who is not broken may learn nothing."""
 LEVEL = 0.999
 EXACT = 1e-9
 SEEN = 0.99
@@ -58,15 +62,17 @@ class Outcome:
         return statistics.interval(self.draws - other.draws, LEVEL, subjects=self.people)
 
 
-def check(job: Job) -> list[ControlRecord]:
-    """Try all attacks of a job; what was expected of each and what came out.
+def check(job: Job) -> tuple[list[ControlRecord], list[NotMeasured]]:
+    """Try all attacks of a job: what was expected and came out of each, and what was not tried.
 
     Raises:
         ControlError: an attack failed its control.
     """
+    if len(np.unique(job.ruler.subjects[job.measured])) < FEWEST_PEOPLE:
+        return [], [NotMeasured(what="controls", why=f"fewer than {FEWEST_PEOPLE} people in EVAL")]
     job.progress.say("controls: every attack is tried where its outcome is known")
     small = _fewer_people(job)
-    taught = not School(small, small.stages).why_not
+    taught = School(small, small.stages).people >= FEWEST_TEACHERS
     blur = _with(small, MildBlur())
     memories = {
         t.id: School(blur, blur.stages).remembered(t)
@@ -79,7 +85,10 @@ def check(job: Job) -> list[ControlRecord]:
         found += trial.records()
     found += _detectors(small) if taught else []
     job.progress.say(f"controls: all {len(found)} hold")
-    return found
+    why = f"fewer than {FEWEST_TEACHERS} people to learn from; only the others were tried"
+    learns = any(hasattr(threat, "learn") for threat in job.threats)
+    gaps = [NotMeasured(what="controls of attackers who learn", why=why)]
+    return found, gaps if learns and not taught else []
 
 
 @dataclass
@@ -98,10 +107,11 @@ class Trial:
         clean = self._clean()
         yield self._mirrored(clean)
         for threat in self._threats("embeddings", "recognizer"):
-            for part in _alone(threat):
+            yield from self._grey(threat)
+            parts = threat.alone() if hasattr(threat, "alone") else ()
+            for part in (threat, *parts):
                 yield self._unchanged(part, clean)
-                yield from self._grey(part)
-            for part in _alone(threat) if hasattr(threat, "alone") else ():
+            for part in parts if threat.enrolled != "treated" else ():
                 yield self._turned(part)
         for threat in self._threats("images"):
             for restorer in threat.restorers(self.memories[threat.id]):
@@ -311,7 +321,7 @@ def _fewer_people(job: Job) -> Job:
 
 
 def _first(subjects: IntArray, held: BoolArray) -> BoolArray:
-    """Which learning samples are of the first people, of those to fit on and of those to choose by."""
+    """Which learning samples are of the first people to fit on, and to choose by."""
     fitting, choosing = (np.unique(subjects[held == x]) for x in (False, True))
     kept = [*fitting[: TEACHERS - TEACHERS // 4], *choosing[: TEACHERS // 4]]
     return np.isin(subjects, kept)
@@ -320,12 +330,6 @@ def _first(subjects: IntArray, held: BoolArray) -> BoolArray:
 def _with(job: Job, method: Any) -> Job:
     """The same job with another method."""
     return replace(job, method=method, stages=job.stages.with_method(method))
-
-
-def _alone(threat: Any) -> Sequence[Any]:
-    """The attacks that a threat chooses between, each by itself; else the threat."""
-    parts: Sequence[Any] = threat.alone() if hasattr(threat, "alone") else [threat]
-    return parts
 
 
 def _title(threat: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -78,6 +78,8 @@ class Learner(EmbeddedThreat):
     WAYS: ClassVar[Mapping[str, Way]]
     """The simplest first: of equally good ones the first is taken. Those that adapt nothing are
     called "as ..."."""
+    TRIED: ClassVar[Sequence[str]]
+    """Those that controls try alone."""
     mapped_against: ClassVar[Literal["clean", "treated"]]
 
     similarity: Similarity
@@ -89,6 +91,15 @@ class Learner(EmbeddedThreat):
             raise DeidbenchError(f"{self.id}: no way '{only}'. Known: {', '.join(self.WAYS)}.")
         self._only = only
         self._gaze: Gaze | None = None
+
+    @property
+    def only(self) -> str | None:
+        """The way that it is limited to."""
+        return self._only
+
+    def alone(self) -> list[Learner]:
+        """The ways that learn, each by itself: controls try them, lest a good one hide a broken."""
+        return [type(self)(only=way) for way in self.TRIED]
 
     def learn(self, lesson: Lesson) -> Self:
         """The threat as it attacks after the lesson: chosen, then fitted on all of it."""

@@ -33,6 +33,7 @@ class Adapted(Learner):
     probe = "treated"
     mapped_against = "clean"
 
+    TRIED = ("ridge", "mlp")
     WAYS: ClassVar[Mapping[str, Way]] = {
         "as T1": lambda study: study.as_it_is("clean"),
         "as T2": lambda study: study.as_it_is("treated"),

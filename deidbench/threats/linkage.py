@@ -27,6 +27,7 @@ class Linkage(Learner):
     rekeys = True
     mapped_against = "treated"
 
+    TRIED = ("whitened", "mapped")
     WAYS: ClassVar[Mapping[str, Way]] = {
         "as T2": lambda study: study.as_it_is("treated"),
         "parrot": lambda _: _maps.parrot,
