@@ -182,8 +182,10 @@ def bin_edges(grid: ScoreGrid, thresholds: Sequence[float] = ()) -> FloatArray:
 
     The grid may be that of some of the pairs: any edges give sound counts.
     """
-    kinds = [np.repeat(grid.scores, _thinned(kind)) for kind in (grid.genuine, grid.impostor)]
-    return statistics.score_edges(*kinds, thresholds)
+    genuine, impostor = (
+        np.repeat(grid.scores, _thinned(kind)) for kind in (grid.genuine, grid.impostor)
+    )
+    return statistics.score_edges(genuine, impostor, thresholds)
 
 
 def _thinned(counts: IntArray, most: int = 1_000_000) -> IntArray:
@@ -196,7 +198,7 @@ def _once(rows: IntArray, columns: IntArray) -> BoolArray:
     """Which images are reference (rows) to which probes: the rule of ``pairs.cross_pairs``."""
     first, second = rows[:, None], columns
     swapped = (first + second) % 2 == 1
-    return (first != second) & ((first > second) == swapped)
+    return np.asarray((first != second) & ((first > second) == swapped))
 
 
 def _pass(
@@ -218,7 +220,7 @@ def _pass(
         counter.add_both(tile[0], tile[1] == tile[2])
         if by_person:
             by_person.add(*tile)
-    return Tally(counter.grid(), by_person and by_person.counts())
+    return Tally(counter.grid(), by_person.counts() if by_person else None)
 
 
 def _tiles(rows: int, columns: int) -> Iterator[tuple[IntArray, IntArray]]:
@@ -279,7 +281,8 @@ class _GridCounter:
                 f"{high:g}; scale the embeddings down."
             )
         # In float64: float32 could not tell which whole number a product is next to.
-        return np.rint(scores.astype(np.float64) * STEPS).astype(np.int64)
+        cells: IntArray = np.rint(scores.astype(np.float64) * STEPS).astype(np.int64)
+        return cells
 
     def _grow(self, first: int, end: int) -> None:
         size = self._counts.shape[1]

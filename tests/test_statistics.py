@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
+from sklearn.metrics import roc_curve as sklearn_curve
 
 from deidbench import statistics
 from deidbench.errors import DeidbenchError, MetricUndefinedError
@@ -43,6 +44,31 @@ def test_distinct_impostors_reach_the_far_exactly(dtype: type[Any]) -> None:
     assert found.achieved_fmr == 0.001
     assert found.value == dtype(found.value)  # exact in the precision of the scores
     assert sorted(impostor)[-31] < found.value <= sorted(impostor)[-30]
+
+
+@given(tied(1, 60), tied(60, 200), st.sampled_from([0.5, 0.6, 0.75, 0.9]))
+@settings(deadline=None)
+def test_the_threshold_is_the_operating_point_of_scikit_learns_curve(
+    genuine: Array, impostor: Array, far: float
+) -> None:
+    """Its last point with at most that false positive rate; it interpolates nothing either."""
+    labels = np.repeat([1, 0], [len(genuine), len(impostor)])
+    fpr, tpr, _ = sklearn_curve(
+        labels, np.concatenate([genuine, impostor]), drop_intermediate=False
+    )
+    point = np.flatnonzero(fpr <= far)[-1]
+    found = statistics.threshold_at_far(impostor, far)
+    assert found.achieved_fmr == fpr[point]
+    assert np.mean(genuine >= found.value) == tpr[point]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_30_errors_are_known_within_30_percent_nine_times_of_ten(share: float) -> None:
+    """The rule of 30 (Doddington et al. 2000), by the exact binomial distribution."""
+    trials = round(statistics.RULE_OF_30 / share)
+    errors = stats.binom(trials, share)
+    within = errors.cdf(1.3 * trials * share) - errors.cdf(0.7 * trials * share - 1e-9)
+    assert within > 0.88
 
 
 def test_rounding_of_the_target_loses_no_impostor() -> None:

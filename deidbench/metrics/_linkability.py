@@ -46,13 +46,13 @@ def linkability(genuine: FloatArray, impostor: FloatArray) -> FloatArray:
     slopes = other / genuine.sum(1, keepdims=True) + mated / impostor.sum(1, keepdims=True)
     variance = _ratio(4 * mated * other * slopes, both**4)
     remains = np.where(local > 0, local - _ratio(variance, local), 0)
-    return np.where(np.isnan(both), np.nan, np.maximum(remains, 0))
+    return np.asarray(np.where(np.isnan(both), np.nan, np.maximum(remains, 0)))
 
 
 def shares(counts: FloatArray) -> FloatArray:
     """Counts (B, K) -> shares (B, K) of each row; NaN in a row without counts."""
     total = counts.sum(1, keepdims=True)
-    return np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    return np.asarray(np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0))
 
 
 def group_starts(genuine: FloatArray, impostor: FloatArray) -> IntArray:
@@ -82,10 +82,8 @@ def linkability_curve(genuine: FloatArray, impostor: FloatArray) -> LinkabilityC
 
     Raises ``MetricUndefinedError`` when a kind has no score.
     """
-    genuine, impostor = (
-        present("d-sys", kind, scores[scores > -np.inf])
-        for kind, scores in (("genuine", np.asarray(genuine)), ("impostor", np.asarray(impostor)))
-    )
+    genuine = present("d-sys", "genuine", np.asarray(genuine)[np.asarray(genuine) > -np.inf])
+    impostor = present("d-sys", "impostor", np.asarray(impostor)[np.asarray(impostor) > -np.inf])
     scores, counts = distinct(genuine, impostor)
     starts = group_starts(*shares(counts))
     local = linkability(*np.add.reduceat(counts, starts, axis=1)[:, None])[0]
