@@ -46,11 +46,11 @@ def reflected(faces: Tensor, radius: int) -> Tensor:
 
 
 def gaussian(sigma: float) -> Tensor:
-    """Weights of a Gaussian of ``sigma`` pixels out to 4 sigma, (2 radius + 1,), that add to 1."""
+    """Weights of a Gaussian of ``sigma`` pixels out to 4 sigma, (2 radius + 1,), float64; sum 1."""
     radius = max(int(4 * sigma + 0.5), 1)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / max(sigma, 1e-9)).square())
-    return (weights / weights.sum()).float()
+    return weights / weights.sum()
 
 
 def filtered(faces: Tensor, kernel: Tensor) -> Tensor:
