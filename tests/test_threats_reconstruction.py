@@ -111,7 +111,7 @@ def test_each_restorer_alone_keeps_the_contract(
 ) -> None:
     threat, lesson = Reconstruction(only, replace(QUICK, steps=6)), lesson_of(treat, 8)
     memory = threat.learn(lesson)
-    assert all(isinstance(one, np.ndarray) and one.dtype != object for one in memory.values())
+    assert all(one.dtype.kind in "biuf" for one in memory.values()), "a cache holds numbers only"
     (restorer,) = threat.restorers(memory)
     assert restorer.name == only
     faces = lesson.treated / 255

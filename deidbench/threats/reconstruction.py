@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RESTORERS = ("wiener", "richardson-lucy", "super-resolution", "unet")
 GUESSES = ("wiener", "super-resolution")
 """Restorers that the U-Net may start from: the quick ones."""
+NO_GUESS = -1
 MOST = 512
 """Faces that a filter is fitted on: it has a handful of parameters."""
 
@@ -77,7 +78,7 @@ class Reconstruction(EmbeddedThreat):
             name = _nearest(memory, clean, treated)
             learned = learn_unet(lesson, _guess(memory, name, lesson.device), self._schedule)
             memory |= _under("unet", learned)
-            memory["guess"] = np.array(name)
+            memory["guess"] = np.array([GUESSES.index(name) if name else NO_GUESS])
         return memory
 
     def restorers(self, memory: Memory) -> Sequence[Restorer]:
@@ -112,7 +113,8 @@ def _built(name: str, memory: Memory) -> Restorer:
 
     own = _of(name, memory)
     if name == "unet":
-        return UNetRestorer(own, _guess(memory, str(memory["guess"])))
+        guess = int(memory["guess"][0])
+        return UNetRestorer(own, _guess(memory, "" if guess == NO_GUESS else GUESSES[guess]))
     kinds: dict[str, Callable[[Memory], Restorer]] = {
         "wiener": Wiener, "richardson-lucy": RichardsonLucy, "super-resolution": SuperResolution
     }  # fmt: skip
