@@ -113,7 +113,7 @@ class School:
     def remembered(self, threat: Any, *learner: Recognizer) -> Mapping[str, Any]:
         """What a threat remembers of the faces, learnt once and cached."""
         key = digest(
-            identity(threat), self.stages.treated_key, self.samples.tolist(), self.held.tolist(),
+            identity(threat), getattr(threat, "only", None), self.stages.treated_key, self.samples.tolist(), self.held.tolist(),
             [[one.name, one.weights_sha256] for one in learner], self.job.config.seed,
         )  # fmt: skip
         if key not in self._memories:

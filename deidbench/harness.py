@@ -6,7 +6,8 @@ import platform
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from .alignment import to_float
 from .attackers import Assault, Attacker, School, detect, detected_rows, restored_rows
 from .cache import digest
 from .config import RunConfig
+from .errors import MetricUndefinedError
+from .groups import group_attacks, worst_group
 from .identification import (
     cmc_curve,
     open_searches,
@@ -44,13 +47,14 @@ from .split import EVAL
 from .stages import UNREADABLE, images_per_second, listed
 from .truth import truth_rows
 from .types import Recognizer, Sample
-from .utility import detection_rows, image_values, set_rows, value_rows
+from .utility import detection_rows, groups, image_values, set_rows, value_rows
 
 if TYPE_CHECKING:
     from .types import BoolArray
     from .utility import Regions
 
 N_EXAMPLES = 8
+GROUP_METRICS = ("auc", "tar")
 SMALLEST_FPIR = 0.01
 """Of the open set: below it, no set that fits on a disk has the searches (rule of 30)."""
 ADAPTIVE = ("T3", "T4", "T5", "T6", "P")
@@ -186,6 +190,30 @@ def _measure(job: Job, assault: Assault, findings: Findings) -> None:
         findings.curves += [drawn] if drawn else []
         if job.protocol.ranks and attack.pairs.kind != "official":
             _identify(job, assault, findings)
+        if job.protocol.ranks and attack.pairs.kind == "cross":
+            findings.rows += _grouped(job, attack)
+
+
+def _grouped(job: Job, attack: Attack) -> Iterator[schema.MetricRow]:
+    """The attack on the people of each group, and the group that fares worst."""
+    members, subjects = groups(job.samples, job.measured), job.ruler.subjects
+    wanted = [metric for metric in job.ruler.metrics if metric.name in GROUP_METRICS]
+    ruler = replace(job.ruler, metrics=wanted)
+    alone = group_attacks(attack, members, subjects)
+    everyone = list(attack_rows(attack, ruler))
+    found = [
+        row.model_copy(update={"group": name})
+        for name, one in alone.items()
+        for row in attack_rows(one, ruler)
+    ]
+    yield from found
+    for whole in everyone:
+        rows = [r for r in found if (r.metric, r.params) == (whole.metric, whole.params)]
+        people = {str(name): len(np.unique(subjects[chosen])) for name, chosen in members.items()}
+        with suppress(MetricUndefinedError):
+            worst = worst_group(rows, whole, people)
+            name = f"worst-group-{whole.metric}"
+            yield worst.row.model_copy(update={"metric": name, "note": worst.caution})
 
 
 def _identify(job: Job, assault: Assault, findings: Findings) -> None:

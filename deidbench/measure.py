@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .types import BoolArray, FloatArray, IntArray, ScoreCounts
 
 SYSTEM_NAMES = {"fmr": "far", "fnmr": "frr"}  # ISO/IEC 19795-1: with failures counted
-OF_ONE_PERSON = ("tar", "fnmr")
-"""Metrics of genuine pairs alone: those of different people have no person in common."""
+PEOPLE_OF_A_PAIR = {"tar": 1, "fnmr": 1, "fmr": 2}
+"""Of the rates of errors: a genuine pair shows one person, an impostor pair two."""
 ATTACKS_ON_PEOPLE = ("T1", "T1w", "T2", "T3", "T3f", "T4", "T5", "P")
 """Those that the worst case is taken of: T0 treats nothing, T6 names nobody."""
 INVERTED = (
@@ -101,8 +101,8 @@ def attack_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
     def measure(metric: Any, threshold: ThresholdRecord | None) -> Measured:
         at = _value_of(threshold)
         value = metric(**scored, threshold=at)
-        people = len(owners) if metric.name in OF_ONE_PERSON else len(owners) // 2
-        return _with_interval(value, metric.from_counts(counts, at), people)
+        shown_by = PEOPLE_OF_A_PAIR.get(metric.name)
+        return _with_interval(value, metric.from_counts(counts, at), len(owners), shown_by)
 
     yield from _rows("verification", measure, attack, ruler)
 
@@ -124,7 +124,8 @@ def paired_rows(attack: Attack, ruler: Ruler) -> Iterator[MetricRow]:
         }
         part, whole = metric.terms(**paired, **at)
         draws = _ratio_draws(part, whole, owner, ruler)
-        found = _with_interval(metric(**paired, **at), draws, len(np.unique(owner)))
+        people = len(np.unique(owner))
+        found = _with_interval(metric(**paired, **at), draws, people, 1)
         return replace(found, counts={"n_genuine": int(whole.sum())})
 
     yield from _rows("paired", measure, attack, ruler)
@@ -156,7 +157,7 @@ def detection_row(
     about = {"metric": metric.name, "unit": metric.unit, "version": metric.version,
              "higher_is_better": metric.higher_is_better}  # fmt: skip
     try:
-        found = _with_interval(metric(**scored), metric.from_counts(counts), people // 2)
+        found = _with_interval(metric(**scored), metric.from_counts(counts), people)
     except MetricUndefinedError as error:
         return MetricRow(value=None, **{**about, **fields, "note": str(error)})
     low, high = found.interval or (None, None)
@@ -346,20 +347,21 @@ def _ratio_draws(part: BoolArray, whole: BoolArray, owner: IntArray, ruler: Rule
     return statistics.ratio_bootstrap(lost, all_of_them, ruler.weights)
 
 
-def _with_interval(value: float, draws: FloatArray, people: int) -> Measured:
+def _with_interval(
+    value: float, draws: FloatArray, people: int, shown_by: int | None = None
+) -> Measured:
     """A value with the interval of its draws; without one, and why, where too few define it.
 
-    A share of exactly 0 or 1, which no draw can leave, gets the bound that ``people`` allow who can
-    have shown nothing else (``statistics.unseen_bound``).
+    A rate of exactly 0 or 1, which no draw can leave, gets the bound that so many people allow
+    (``statistics.unseen_bound``): half as many where an error is ``shown_by`` two.
     """
     try:
         low, high = statistics.interval(draws, subjects=max(people, 2))
     except MetricUndefinedError as error:
         return Measured(value, note=str(error))
-    if low == high == 0.0 and people:
-        high = statistics.unseen_bound(people)
-    if low == high == 1.0 and people:
-        low = 1 - statistics.unseen_bound(people)
+    if shown_by and low == high and value in (0.0, 1.0):
+        bound = statistics.unseen_bound(max(people // shown_by, 1))
+        low, high = (low, bound) if value == 0.0 else (1 - bound, high)
     return Measured(value, (low, high))
 
 

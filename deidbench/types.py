@@ -320,13 +320,15 @@ class Threat(Protocol):
     - "images": ``learn(lesson: FaceLesson) -> dict[str, ndarray]``, what he remembers, and
       ``restorers(memory) -> Sequence[Restorer]``. The harness embeds treated faces behind each and
       keeps the one that recognises the held people best; ``treated`` is then what it gives.
+      ``learns = False`` says that it remembers nothing: controls then ask less of it.
     - "recognizer": ``learn(lesson: FaceLesson, recognizer) -> dict[str, ndarray]`` and
       ``adapted(memory, recognizer) -> Recognizer``, which embeds all faces anew.
     - "detection": ``learn`` as for images, and ``detector(memory)``, a function of faces
       (n, 3, S, S) float in [0, 1] to scores (n,), larger = more likely treated.
 
     A threat may also offer ``similarity``, in place of the recognizer's own, and ``note``, what a
-    reader should know of how it went (which attack was chosen).
+    reader should know of how it went (which attack was chosen). One that chooses between attacks
+    may offer ``alone()``, which gives them each by itself for the controls, and ``only``, its name.
     """
 
     id: str

@@ -11,7 +11,7 @@ attacks would else be called broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,15 +74,14 @@ def check(job: Job) -> tuple[list[ControlRecord], list[NotMeasured]]:
     small = _fewer_people(job)
     taught = School(small, small.stages).people >= FEWEST_TEACHERS
     blur = _with(small, MildBlur())
-    memories = {
-        t.id: School(blur, blur.stages).remembered(t)
-        for t in job.threats
-        if t.kind == "images" and taught
+    restorers = {
+        _title(part): part.restorers(School(blur, blur.stages).remembered(part))
+        for threat in job.threats
+        for part in (_alone(threat) if threat.kind == "images" and taught else ())
     }
     found: list[ControlRecord] = []
     for recognizer in job.recognizers:
-        trial = Trial(small, recognizer, memories, taught)
-        found += trial.records()
+        found += Trial(small, recognizer, restorers, taught).records()
     found += _detectors(small) if taught else []
     job.progress.say(f"controls: all {len(found)} hold")
     why = f"fewer than {FEWEST_TEACHERS} people to learn from; only the others were tried"
@@ -97,8 +96,8 @@ class Trial:
 
     job: Job
     recognizer: Recognizer
-    memories: Mapping[str, Any]
-    """What those who restore images remember of the mild blur, by threat."""
+    restorers: Mapping[str, Sequence[Restorer]]
+    """Of those who restore images, as they learned to undo the mild blur, by title."""
     taught: bool
     _attackers: dict[str, Attacker] = field(default_factory=dict)
 
@@ -108,15 +107,16 @@ class Trial:
         yield self._mirrored(clean)
         for threat in self._threats("embeddings", "recognizer"):
             yield from self._grey(threat)
-            parts = threat.alone() if hasattr(threat, "alone") else ()
-            for part in (threat, *parts):
+            yield self._unchanged(threat, clean)
+            for part in _alone(threat) if hasattr(threat, "alone") else ():
                 yield self._unchanged(part, clean)
-            for part in parts if threat.enrolled != "treated" else ():
-                yield self._turned(part)
+                if threat.enrolled != "treated":
+                    yield self._turned(part)
+            if threat.kind == "recognizer":
+                yield self._seen_through(threat)
         for threat in self._threats("images"):
-            for restorer in threat.restorers(self.memories[threat.id]):
-                yield self._grey_restored(threat, restorer)
-            yield from self._restored(threat, clean)
+            for part in _alone(threat):
+                yield from self._restored(part, clean)
 
     def _threats(self, *kinds: str) -> Iterator[Any]:
         """Those that treat faces; those that learn only where there is something to learn from."""
@@ -154,13 +154,13 @@ class Trial:
     def _grey(self, threat: Any) -> Iterator[ControlRecord]:
         """Faces that show nothing: an attack must find nothing."""
         assault = self._assault(self._attacker(Grey()), threat)
-        yield self._guessing(threat, self._of(assault))
+        yield self._guessing(_title(threat), self._of(assault))
         yield self._at_chance(threat, assault)
 
-    def _guessing(self, threat: Any, outcome: Outcome, what: str = "") -> ControlRecord:
+    def _guessing(self, title: str, outcome: Outcome) -> ControlRecord:
         low, high = outcome.interval()
         return self._judged(
-            f"{_title(threat)}{what} on grey faces", "AUC 0.5",
+            f"{title} on grey faces", "AUC 0.5",
             f"{outcome.auc:.4f} [{low:.4f}, {high:.4f}]", low - EXACT <= 0.5 <= high + EXACT,
         )  # fmt: skip
 
@@ -195,29 +195,41 @@ class Trial:
         )  # fmt: skip
 
     def _restored(self, threat: Any, clean: Outcome) -> Iterator[ControlRecord]:
-        """Behind a mild blur a restorer must gain; a filter must leave clean faces recognisable."""
+        """Who learned to undo a mild blur must gain by it; a filter must leave faces recognisable.
+
+        And nobody may see anything in grey faces.
+        """
+        title = _title(threat)
+        learned = self.restorers[title]
+        if not learned:
+            yield self._judged(f"{title} on a mild blur", "a restorer", "none", False)
+        for restorer in learned:
+            name = title if title != threat.id else f"{title} ({restorer.name})"
+            yield self._guessing(name, self._behind(self._attacker(Grey()), restorer))
+            if getattr(threat, "learns", True):
+                yield self._gaining(name, self._behind(self._attacker(MildBlur()), restorer))
+            else:
+                yield self._harmless(name, restorer, clean)
+
+    def _seen_through(self, threat: Any) -> ControlRecord:
+        return self._gaining(threat.id, self._outcome(self._attacker(MildBlur()), threat))
+
+    def _gaining(self, title: str, outcome: Outcome) -> ControlRecord:
         plain = self._attacker(MildBlur())
         naive = self._compared(plain, plain.embedded("clean"), plain.embedded("treated"))
-        if self.memories[threat.id]:
-            outcome = self._outcome(plain, threat)
-            low, high = outcome.gain(naive)
-            yield self._judged(
-                f"{_title(threat)} on a mild blur", f"AUC above the {naive.auc:.4f} of T1",
-                f"{outcome.auc:.4f}, difference [{low:.4f}, {high:.4f}]", low > 0,
-            )  # fmt: skip
-            return
-        least = (clean.auc + 0.5) / 2
-        for restorer in threat.restorers(self.memories[threat.id]):
-            attacker = self._attacker(Unchanged())
-            outcome = self._behind(attacker, restorer)
-            yield self._judged(
-                f"{restorer.name} of {_title(threat)} on unchanged faces",
-                f"AUC at least {least:.4f}", f"{outcome.auc:.4f}", outcome.auc >= least,
-            )  # fmt: skip
+        low, high = outcome.gain(naive)
+        return self._judged(
+            f"{title} on a mild blur", f"AUC above the {naive.auc:.4f} of T1",
+            f"{outcome.auc:.4f}, difference [{low:.4f}, {high:.4f}]", low > 0,
+        )  # fmt: skip
 
-    def _grey_restored(self, threat: Any, restorer: Restorer) -> ControlRecord:
-        outcome = self._behind(self._attacker(Grey()), restorer)
-        return self._guessing(threat, outcome, f" ({restorer.name})")
+    def _harmless(self, title: str, restorer: Restorer, clean: Outcome) -> ControlRecord:
+        outcome = self._behind(self._attacker(Unchanged()), restorer)
+        least = (clean.auc + 0.5) / 2
+        return self._judged(
+            f"{title} on unchanged faces", f"AUC at least {least:.4f}", f"{outcome.auc:.4f}",
+            outcome.auc >= least,
+        )  # fmt: skip
 
     def _behind(self, attacker: Attacker, restorer: Restorer) -> Outcome:
         probe = attacker.stages.embed(
@@ -330,6 +342,12 @@ def _first(subjects: IntArray, held: BoolArray) -> BoolArray:
 def _with(job: Job, method: Any) -> Job:
     """The same job with another method."""
     return replace(job, method=method, stages=job.stages.with_method(method))
+
+
+def _alone(threat: Any) -> Sequence[Any]:
+    """The attacks that a threat chooses between, each by itself; else the threat."""
+    parts: Sequence[Any] = threat.alone() if hasattr(threat, "alone") else [threat]
+    return parts
 
 
 def _title(threat: Any) -> str:

@@ -30,6 +30,7 @@ class Purified(EmbeddedThreat):
     enrolled = "clean"
     probe = "treated"
     views = ("landmarks",)
+    learns = False
 
     def learn(self, lesson: FaceLesson) -> dict[str, NDArray[np.generic]]:
         """Nothing: a filter knows no faces."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Memory = Mapping[str, NDArray[Any]]
 
 RESTORERS = ("wiener", "richardson-lucy", "super-resolution", "unet")
+TRIED = ("wiener", "richardson-lucy", "unet")
 GUESSES = ("wiener", "super-resolution")
 """Restorers that the U-Net may start from: the quick ones."""
 NO_GUESS = -1
@@ -52,14 +53,20 @@ class Reconstruction(EmbeddedThreat):
     enrolled = "clean"
     probe = "treated"
     views = ("landmarks",)
+    learns = True
 
     def __init__(self, only: str | None = None, schedule: Schedule | None = None) -> None:
         if only is not None and only not in RESTORERS:
             raise DeidbenchError(
                 f"T4: no restorer called '{only}'. There are {', '.join(RESTORERS)}."
             )
+        self.only = only
         self._wanted = RESTORERS if only is None else (only,)
         self._schedule = schedule
+
+    def alone(self) -> list[Reconstruction]:
+        """Those who undo a blur, each by itself: a good one must not hide a broken one."""
+        return [Reconstruction(name, self._schedule) for name in TRIED]
 
     def learn(self, lesson: FaceLesson) -> dict[str, NDArray[Any]]:
         """What each restorer remembers, under its name and a slash.
