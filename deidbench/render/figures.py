@@ -23,12 +23,14 @@ from deidbench.results.schema import CmcCurve, Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INKS = ("ink", "soft", "line", "T0", "T1", "T1w", "T2", "genuine", "impostor", *(
-    f"run{i}" for i in range(8)
-))  # fmt: skip
+THREATS = ("T0", "T1", "T1w", "P", "T2", "T3", "T3f", "T4", "T5")
+INKS = ("ink", "soft", "line", *THREATS, "genuine", "impostor", *(f"run{i}" for i in range(8)))
 _PLACEHOLDER = {name: f"#0000{160 + i:02x}" for i, name in enumerate(INKS)}
-DASHES: dict[str, Any] = {"T0": (0, (1, 1.6)), "T1": "-", "T1w": (0, (5, 1.5, 1, 1.5)),
-                          "T2": (0, (5, 2))}  # fmt: skip
+DASHES: dict[str, Any] = {
+    "T0": (0, (1, 1.6)), "T1": "-", "T1w": (0, (5, 1.5, 1, 1.5)), "P": (0, (2.2, 1.2)),
+    "T2": (0, (5, 2)), "T3": (0, (9, 1.5)), "T3f": (0, (9, 1.5, 1, 1.5)),
+    "T4": (0, (5, 1.5, 1, 1.5, 1, 1.5)), "T5": (0, (5, 1.5, 2, 1.5)),
+}  # fmt: skip
 MARKERS = "oDs^vPX*"
 MAX_POINTS = 240
 LOWEST_RATE = 1e-4  # of a DET plot: below lie single errors

@@ -18,16 +18,23 @@ TITLES = {
     "head-pose-roll": "Change of roll", "face-found-yunet": "Faces found by YuNet",
     "box-iou-yunet": "Box IoU (YuNet)", "expression-agreement": "Same expression read",
     "gender-agreement": "Same gender read", "age-difference": "Change of age read",
-    "expression-accuracy": "True expression read",
+    "expression-accuracy": "True expression read", "d-sys": "D_sys", "rank-k": "Rank-k",
+    "dir": "DIR", "auc-over-folds": "AUC over folds", "eer-over-folds": "EER over folds",
+    "worst-case-auc": "AUC, worst case", "worst-case-tar": "TAR, worst case",
 }  # fmt: skip
 UNITS = {
     "dB": "dB", "ms": "ms", "images/s": "images/s", "degrees": "degrees", "years": "years",
     "distances between the eyes": "eye distances",
 }  # fmt: skip
-AS_FRACTION = frozenset({"auc", "ssim", "lpips", "ms-ssim", "box-iou-yunet"})
+AS_FRACTION = frozenset({
+    "auc", "auc-over-folds", "worst-case-auc", "d-sys", "ssim", "lpips", "ms-ssim", "box-iou-yunet",
+})  # fmt: skip
 SPACE = "\u00a0"  # a number and its unit, or its interval, stay on one line
 MINUS, DASH = "\u2212", "\u2013"
-RATES = frozenset({"detection-rate", "dodging-psr", "eer", "far", "fmr", "fnmr", "frr", "tar"})
+RATES = frozenset({
+    "detection-rate", "dodging-psr", "eer", "far", "fmr", "fnmr", "frr", "tar", "worst-case-tar",
+    "eer-over-folds", "rank-k", "dir",
+})  # fmt: skip
 
 
 def number(value: float) -> str:

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deidbench.errors import DeidbenchError
-from deidbench.results.schema import Curve, MetricRow, PairKind, RunRecord
+from deidbench.results.schema import CmcCurve, Curve, MetricRow, PairKind, RunRecord
 
 from . import numbers
 
-LADDER = ("T0", "T1", "T1w", "T2")
+LADDER = ("T0", "T1", "T1w", "P", "T2", "T3", "T3f", "T4", "T5", "T6")
 HEADLINE_FAR = 0.01
 ATTACKS = {
     "T0": "untreated",
     "T1": "naive",
     "T1w": "white box: seen in training",
+    "P": "purified: filtered first",
     "T2": "parrot",
+    "T3": "adapted: learned from treated faces",
+    "T3f": "fine-tuned: the recognizer learned",
+    "T4": "reconstruction: faces restored first",
+    "T5": "linkage: treated against treated",
+    "T6": "detection: treated or not",
 }
+"""A short name of each and, behind the colon, what it means."""
+MEANINGS = {
+    "T0": "T0 is the control without treatment.",
+    "T1": "T1 knows nothing about the method.",
+    "T2": "T2 treats the gallery in the same way.",
+    "T1w": "T1w uses a recognizer that the method saw in training, so it flatters the method.",
+    "P": "P filters the treated faces first, with the best of five filters.",
+    "T3": "T3 has learned on other people what the method does to them.",
+    "T3f": "T3f has trained the recognizer itself on treated faces of other people.",
+    "T4": "T4 restores the faces first, with what was learned on other people.",
+    "T5": "T5 has no untreated face: it compares treated photos with each other.",
+    "T6": "T6 only asks whether a face was treated.",
+}
+ATTACKERS = {
+    "T1": "An attacker who knows nothing of the method",
+    "T1w": "An attacker with a recognizer that the method saw in training",
+    "P": "An attacker who filters the faces first",
+    "T2": "An attacker who treats the gallery with the same method",
+    "T3": "An attacker who adapts",
+    "T3f": "An attacker who trains the recognizer itself on treated faces",
+    "T4": "An attacker who restores the faces first",
+    "T5": "An attacker who compares treated photos with each other",
+}
+ADAPTED = ("T3", "T3f", "T4")
+"""Those who have learned from the method's output and name people."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +107,37 @@ class Run:
         rows = self.headline(threat, recognizer, "auc" if far is None else "tar")
         return next((row for row in rows if far is None or row.params.get("far") == far), None)
 
+    def worst(self, far: float | None) -> MetricRow | None:
+        """The attack with the largest upper bound of success at a FAR, or by AUC for None."""
+        rows = self.rows(metric="worst-case-auc" if far is None else "worst-case-tar")
+        return next((row for row in rows if row.params.get("far") == far), None)
+
+    def detection(self, metric: str) -> MetricRow | None:
+        """How well treated faces are told from untreated ones (T6), where that was measured."""
+        found = self.rows(threat="T6", metric=metric, pairs=None)
+        return next((row for row in found if row.value is not None), None)
+
     def ranked(self, threat: str, far: float | None) -> list[MetricRow]:
         """Defined successes of all recognizers under a threat, worst for the defender first."""
         rows = [self.success(threat, name, far) for name in self.recognizers]
         defined = [row for row in rows if row and row.value is not None]
-        return sorted(defined, key=lambda row: (_strength(row), self._by_auc(row)))
+        return sorted(defined, key=lambda row: (strength(row), self._by_auc(row)))
 
     def _by_auc(self, row: MetricRow) -> float:
         auc = self.success(row.threat or "", row.recognizer or "", None)
-        return _strength(auc) if auc else 0.0
+        return strength(auc) if auc else 0.0
 
     def curves(self, recognizer: str) -> list[Curve]:
         """The headline curves of a recognizer, in the order of the ladder."""
         wanted = (recognizer, self.pairs, "landmarks")
         found = [c for c in self.record.curves if (c.recognizer, c.pairs, c.view) == wanted]
+        known = [curve for curve in found if curve.threat in LADDER]
+        return sorted(known, key=lambda curve: LADDER.index(curve.threat))
+
+    def searches(self, recognizer: str) -> list[CmcCurve]:
+        """The same of rank-k rates."""
+        wanted = (recognizer, self.pairs, "landmarks")
+        found = [c for c in self.record.identification if (c.recognizer, c.pairs, c.view) == wanted]
         known = [curve for curve in found if curve.threat in LADDER]
         return sorted(known, key=lambda curve: LADDER.index(curve.threat))
 
@@ -125,9 +174,12 @@ def open_runs(records: Sequence[tuple[RunRecord, Path]]) -> list[Run]:
 def check_comparable(records: Iterable[RunRecord]) -> None:
     """Raise ``DeidbenchError`` unless protocol and metric versions are one and the same."""
     protocols: set[str] = set()
+    settings: dict[str, dict[str, object]] = {}
     versions: dict[str, set[int]] = {}
     for record in records:
         protocols.add(record.protocol)
+        if record.protocol_settings:  # records of older versions do not tell
+            _refuse_other(settings.setdefault(record.protocol, _asked(record)), record)
         for row in record.rows:
             versions.setdefault(row.metric, set()).add(row.version)
     if len(protocols) > 1:
@@ -141,6 +193,22 @@ def check_comparable(records: Iterable[RunRecord]) -> None:
                 f"metric {numbers.plain(metric)} has versions {_listed(map(str, found))} in these "
                 "rows, which cannot stand side by side; evaluate again with one deidbench."
             )
+
+
+def _asked(record: RunRecord) -> dict[str, object]:
+    """What a protocol asks for; what it leaves empty, and how it is described, asks for nothing."""
+    settings = record.protocol_settings.items()
+    return {key: value for key, value in settings if value and key not in ("name", "summary")}
+
+
+def _refuse_other(settings: dict[str, object], record: RunRecord) -> None:
+    mine = _asked(record)
+    keys = [key for key in {**settings, **mine} if settings.get(key) != mine.get(key)]
+    if keys:
+        raise DeidbenchError(
+            f"the runs follow two protocols that are both named {numbers.plain(record.protocol)} "
+            f"but differ in {_listed(keys)}, so they cannot stand side by side; report them apart."
+        )
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
@@ -197,20 +265,60 @@ def headline_far(runs: Sequence[Run]) -> float | None:
 
 
 def adapted(record: RunRecord) -> bool:
-    """Whether an attacker that adapts to the method was run (T3 and above)."""
-    return any(row.threat not in (None, *LADDER) for row in record.rows)
+    """Whether an attacker who has learned from the method's output recognised people (T3, T4)."""
+    return any(row.threat in ADAPTED and row.value is not None for row in record.rows)
+
+
+def not_run(record: RunRecord) -> dict[str, str]:
+    """Why threats of the ladder were not carried out, by their ids ('T3' or 'T3, T4')."""
+    found = {}
+    for one in record.not_measured:
+        several = re.fullmatch(r"attackers who adapt \((.+)\)", one.what)
+        first = one.what.split(" ")[0]
+        if several or first in LADDER:
+            found[several[1] if several else first] = one.why.rstrip(".")
+    return found
 
 
 def summary(run: Run, far: float | None) -> list[str]:
-    """The findings as sentences, worst off-the-shelf attacker first."""
+    """The findings as sentences, the worst case first."""
+    worst = run.worst(far)
     return [
+        *_worst_case(run, worst, far),
         *_naive(run, far),
-        *_parrot(run, far),
+        *(s for threat in ("P", "T2", "T3", "T3f", "T4") for s in _best(run, threat, far, worst)),
         *_anew(run, far),
         *_white_box(run, far),
+        *_linkage(run, far, worst),
+        *_detection(run),
         *(_flipped(row) for row in run.inverted()),
         *_unasked(run.record),
     ]
+
+
+def _worst_case(run: Run, row: MetricRow | None, far: float | None) -> Iterator[str]:
+    auc = run.worst(None)
+    if row is not None:
+        who = ATTACKERS.get(row.threat or "", "An attacker")
+        does = f"{_recognises(run, row)} at {numbers.odds(far)}" if far is not None else (
+            f"reaches an AUC of {_with_range(row)}, where 0.5 is guessing"
+        )  # fmt: skip
+        tried = "attacks that were run" if adapted(run.record) else "few attacks that were run"
+        yield f"{who} ({row.threat}, {_name(row)}) {does}. This is the worst case of the {tried}."
+    if auc is not None and far is not None:
+        yield (
+            f"By AUC, which needs no threshold, the worst case is {_with_range(auc)} ({auc.threat},"
+            f" {_name(auc)}), where 0.5 is guessing."
+        )
+
+
+def _recognises(run: Run, row: MetricRow) -> str:
+    """'recognises 41 % [36, 47] of people's other photos', in the words of the pairs."""
+    if row.threat == "T5":
+        return f"links {_with_range(row)} of the pairs of treated photos that show one person"
+    if run.pairs == "official":
+        return f"recognises {_with_range(row)} of the official pairs that show one person"
+    return f"recognises {_with_range(row)} of people's other photos"
 
 
 def _naive(run: Run, far: float | None) -> Iterator[str]:
@@ -233,12 +341,35 @@ def _naive(run: Run, far: float | None) -> Iterator[str]:
         yield f"The other off-the-shelf recognizers: {listed}."
 
 
-def _parrot(run: Run, far: float | None) -> Iterator[str]:
-    ranked = run.ranked("T2", far)
-    if ranked:
+def _best(run: Run, threat: str, far: float | None, told: MetricRow | None = None) -> Iterator[str]:
+    """The strongest recognizer under a threat, unless it was told already."""
+    for row in run.ranked(threat, far)[:1]:
+        if told and (told.threat, told.recognizer) == (threat, row.recognizer):
+            return
         yield (
-            "An attacker who treats the gallery with the same method (T2) does best with "
-            f"{_name(ranked[0])}, which {_achieves(ranked[0], far)}."
+            f"{ATTACKERS[threat]} ({threat}) does best with {_name(row)}, which "
+            f"{_achieves(row, far)}."
+        )
+
+
+def _linkage(run: Run, far: float | None, told: MetricRow | None) -> Iterator[str]:
+    yield from _best(run, "T5", far, told)
+    rows = [row for name in run.recognizers for row in run.headline("T5", name, "d-sys")]
+    for row in sorted(rows, key=lambda one: -(one.value or 0.0))[:1]:
+        if row.value is not None:
+            yield (
+                f"How far treated photos of one person can be linked at all (T5, D_sys, "
+                f"{_name(row)}): {_with_range(row)}, where 0 is not at all and 1 always."
+            )
+
+
+def _detection(run: Run) -> Iterator[str]:
+    row = run.detection("auc")
+    if row:
+        yield (
+            f"A detector (T6) tells treated faces from untreated ones with an AUC of "
+            f"{_with_range(row)}, where 0.5 is guessing. It says that a face was treated, not "
+            "whose it is."
         )
 
 
@@ -285,11 +416,15 @@ def _flipped(row: MetricRow) -> str:
 
 
 def _unasked(record: RunRecord) -> Iterator[str]:
+    why = "; ".join(f"{ids}: {why}" for ids, why in not_run(record).items())
+    why = numbers.plain(why)
     if not adapted(record):
         yield (
             "Adapted attackers (T3 and above), who train on the method's output, were not run: "
-            "expect them to do better than these numbers."
+            f"expect them to do better than these numbers.{f' {why}.' if why else ''}"
         )
+    elif why:
+        yield f"Attacks that were not run: {why}."
     if record.dataset.synthetic:
         yield (
             f"The faces of {numbers.plain(record.dataset.label)} are synthetic: these numbers "
@@ -317,7 +452,8 @@ def _name(row: MetricRow) -> str:
     return numbers.plain(row.recognizer or "?")
 
 
-def _strength(row: MetricRow) -> float:
+def strength(row: MetricRow) -> float:
+    """A key that sorts attacks, the strongest first: whoever is always wrong has only to turn."""
     value = row.value or 0.0
     return -max(value, 1 - value) if row.metric == "auc" else -value
 

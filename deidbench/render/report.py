@@ -84,6 +84,7 @@ def _content(runs: list[Run], show_faces: bool) -> dict[str, Any]:
     """What the template prints."""
     far = reading.headline_far(runs)
     names = list(dict.fromkeys(name for run in runs for name in run.recognizers))
+    searches = [(name, tables.search(name, runs, i)) for i, name in enumerate(names)]
     return {
         "generator": GENERATOR,
         "runs": runs,
@@ -92,14 +93,23 @@ def _content(runs: list[Run], show_faces: bool) -> dict[str, Any]:
         "protocol": runs[0].record.protocol,
         "summaries": [(run, reading.summary(run, far)) for run in runs],
         "differences": reading.differences(runs),
+        "meanings": _meanings(runs),
         "cards": _cards(runs[0], far) if len(runs) == 1 else [],
         "glance": tables.glance(runs, far),
         "legend": _legend(runs),
         "roc": [_roc(runs, name, i) for i, name in enumerate(names)],
+        "cmc": list(_cmc(runs, names)),
+        "det": [_det(runs, name, i) for i, name in enumerate(names)],
         "histograms": list(_histograms(runs, names, far)),
         "trade_off": _trade_off(runs),
+        "by_worst": _by_worst(runs),
         "flattered": _trained_on_lpips(runs),
         "attacks": [(name, tables.recognizer(name, runs, i)) for i, name in enumerate(names)],
+        "searches": [(name, table) for name, table in searches if table.groups],
+        "linkage": tables.linkage(runs, far),
+        "learned": tables.learned(runs),
+        "controls": [(run, tables.controls(run)) for run in runs],
+        "restored": tables.restored(runs),
         "views": tables.views(runs, far),
         "detection": tables.other(
             runs, _about_detection, "detection", "How often a detector finds a face."
@@ -113,6 +123,7 @@ def _content(runs: list[Run], show_faces: bool) -> dict[str, Any]:
             "What is left of the face: where its parts are, how it is turned, what it expresses.",
         ),
         "speed": tables.other(runs, _about_speed, "speed", "Speed on the machine named below."),
+        "worst_groups": tables.worst_groups(runs, far),
         "groups": tables.groups(runs, far),
         "unmeasured": [(run, _unmeasured(run)) for run in runs],
         "faces": _faces([run for run in runs if _may_show(run, show_faces)], many=len(runs) > 1),
@@ -133,25 +144,51 @@ def _title(runs: Sequence[Run]) -> str:
     return f"{_listed(names)} compared" if names[1:] else f"{names[0]}: {len(runs)} runs compared"
 
 
+def _meanings(runs: Sequence[Run]) -> str:
+    """What the attackers have and know: those of the first protocol always, others where run."""
+    met = {"T0", "T1", "T2", "T1w", *(threat for run in runs for threat in run.threats)}
+    return " ".join(meaning for threat, meaning in reading.MEANINGS.items() if threat in met)
+
+
 def _cards(run: Run, far: float | None) -> list[tuple[str, str, str, str]]:
-    """The key figures: title, value, interval or remark, tone."""
-    cards = []
-    for threat, title in (("T1", "Naive attacker, worst"), ("T2", "Parrot attacker, worst")):
+    """The key figures, the worst case first: title, value, interval or remark, tone."""
+    cards = [*_worst_card(run, far), *_attack_cards(run, far), *_other_cards(run)]
+    return [(title, value, numbers.plain(remark), tone) for title, value, remark, tone in cards]
+
+
+def _worst_card(run: Run, far: float | None) -> Iterator[tuple[str, str, str, str]]:
+    row = run.worst(far)
+    if row is not None:
+        who = f"{row.threat} {reading.ATTACKS.get(row.threat or '', '').partition(':')[0]}"
+        remark = f"{numbers.interval(row)} {who}, {row.recognizer}{_auc(run, row, far)}"
+        yield "Worst case", _of(row, far), remark, f"worst-card {row.threat}"
+
+
+def _attack_cards(run: Run, far: float | None) -> Iterator[tuple[str, str, str, str]]:
+    titles = {
+        "T1": "Naive attacker, worst", "T2": "Parrot attacker, worst",
+        "T3": "Adapted attacker, worst", "T3f": "Fine-tuned attacker, worst",
+    }  # fmt: skip
+    for threat, title in titles.items():
         for row in run.ranked(threat, far)[:1]:
+            clean = run.success("T0", row.recognizer or "", far)
+            if threat == "T1" and clean and clean.value is not None:
+                remark = f"{numbers.interval(clean)} {clean.recognizer}"
+                yield "Untreated faces", _of(clean, far), remark, "T0"
             remark = f"{numbers.interval(row)} {row.recognizer}{_auc(run, row, far)}"
-            cards.append((title, _of(row, far), remark, threat))
-            if threat == "T1":
-                clean = run.success("T0", row.recognizer or "", far)
-                if clean and clean.value is not None:
-                    remark = f"{numbers.interval(clean)} {clean.recognizer}"
-                    cards.insert(0, ("Untreated faces", _of(clean, far), remark, "T0"))
+            yield title, _of(row, far), remark, threat
+
+
+def _other_cards(run: Run) -> Iterator[tuple[str, str, str, str]]:
+    noticed = run.detection("auc")
+    if noticed:
+        remark = f"{numbers.interval(noticed)} treated or not (T6)"
+        yield "Treatment noticed", f"AUC {numbers.value(noticed)}", remark, "plain"
     for row in _lpips(run):
-        cards.append(("Change of the image", numbers.value(row), "LPIPS, whole chip", "plain"))
+        yield "Change of the image", numbers.value(row), "LPIPS, whole chip", "plain"
     for row in run.rows(metric="detection-rate"):
         if row.params.get("images") == "treated":
-            remark = numbers.interval(row)
-            cards.append(("Treated faces found", numbers.value(row), remark, "plain"))
-    return [(title, value, numbers.plain(remark), tone) for title, value, remark, tone in cards]
+            yield "Treated faces found", numbers.value(row), numbers.interval(row), "plain"
 
 
 def _auc(run: Run, row: MetricRow, far: float | None) -> str:
@@ -166,22 +203,56 @@ def _of(row: MetricRow, far: float | None) -> str:
 
 def _legend(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
     """Colour, dashes and meaning of each line of the charts."""
-    threats = [t for t in reading.LADDER if any(t in run.threats for run in runs)]
+    threats = [t for t in _drawn(runs) if any(t in run.threats for run in runs)]
     if len(runs) == 1:
         return [(t, t, f"{t} {reading.ATTACKS[t]}") for t in threats]
     lines = [(_ink(i), "T1", f"{run.letter}  {run.label}") for i, run in enumerate(runs)]
     return lines + [("soft", t, f"{t} {reading.ATTACKS[t]}") for t in threats]
 
 
-def _roc(runs: Sequence[Run], name: str, index: int) -> Panel:
-    lines = [
+def _drawn(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Threats that have lines: of several runs only some, since each has a colour per run."""
+    return figures.THREATS if len(runs) == 1 else ("T0", "T1", "T1w", "T2", "T3")
+
+
+def _lines(runs: Sequence[Run], name: str) -> list[figures.Line]:
+    return [
         figures.Line(curve, curve.threat if len(runs) == 1 else _ink(i))
         for i, run in enumerate(runs)
         for curve in run.curves(name)
+        if curve.threat in _drawn(runs)
     ]
-    drawn = ", ".join(dict.fromkeys(line.curve.threat for line in lines)) or "nothing"
-    label = f"ROC curves of {numbers.plain(name)} under {drawn}; the tables hold the numbers"
+
+
+def _roc(runs: Sequence[Run], name: str, index: int) -> Panel:
+    lines = _lines(runs, name)
+    label = f"ROC curves of {numbers.plain(name)} under {_under(lines)}"
     return Panel(name, Markup(figures.roc(lines, key=f"roc{index}", label=label)))  # noqa: S704
+
+
+def _det(runs: Sequence[Run], name: str, index: int) -> Panel:
+    lines = _lines(runs, name)
+    label = f"DET curves of {numbers.plain(name)} under {_under(lines)}"
+    return Panel(name, Markup(figures.det(lines, key=f"det{index}", label=label)))  # noqa: S704
+
+
+def _cmc(runs: Sequence[Run], names: Sequence[str]) -> Iterator[Panel]:
+    for index, name in enumerate(names):
+        lines = [
+            figures.RankLine(curve, curve.threat if len(runs) == 1 else _ink(i))
+            for i, run in enumerate(runs)
+            for curve in run.searches(name)
+            if curve.threat in _drawn(runs)
+        ]
+        if lines:
+            label = f"CMC curves of {numbers.plain(name)} under {_under(lines)}"
+            svg = figures.cmc(lines, key=f"cmc{index}", label=label)
+            yield Panel(name, Markup(svg))  # noqa: S704
+
+
+def _under(lines: Sequence[figures.Line | figures.RankLine]) -> str:
+    drawn = ", ".join(dict.fromkeys(line.curve.threat for line in lines)) or "nothing"
+    return f"{drawn}; the tables hold the numbers"
 
 
 def _histograms(runs: Sequence[Run], names: Sequence[str], far: float | None) -> Iterator[Panel]:
@@ -204,10 +275,10 @@ def _histograms(runs: Sequence[Run], names: Sequence[str], far: float | None) ->
 
 
 def _trade_off(runs: Sequence[Run]) -> Panel | None:
-    """AUC, which needs no threshold, of the strongest naive attacker over the image's change."""
+    """AUC, which needs no threshold, of the strongest attacker over the image's change."""
     points, clean = [], []
     for i, run in enumerate(runs):
-        worst = run.ranked("T1", None) or run.ranked("T1w", None)
+        worst = _strongest(run, _by_worst(runs))
         change = _lpips(run)
         if not worst or not change:
             continue
@@ -225,6 +296,16 @@ def _trade_off(runs: Sequence[Run]) -> Panel | None:
     return Panel("Privacy and utility", Markup(svg))  # noqa: S704
 
 
+def _by_worst(runs: Sequence[Run]) -> bool:
+    """Whether every run knows its worst case; else only the naive attackers can be compared."""
+    return all(run.worst(None) for run in runs)
+
+
+def _strongest(run: Run, by_worst: bool) -> list[MetricRow]:
+    worst = run.worst(None) if by_worst else None
+    return [worst] if worst else run.ranked("T1", None) or run.ranked("T1w", None)
+
+
 def _either_way(row: MetricRow) -> tuple[float, tuple[float, float] | None]:
     """An AUC and its interval; below 0.5 an attacker turns the score around."""
     at, ends = row.value or 0.0, _ends(row)
@@ -240,7 +321,7 @@ def _trained(runs: Sequence[Run]) -> Iterator[str]:
         if not seen:
             continue
         measured = dict.fromkeys(
-            row.metric for row in run.record.rows if row.params.get("region") == "face"
+            row.metric for row in run.rows(threat=None) if row.params.get("region") == "face"
         )  # what looks at the face alone as well compares pixels
         others = [numbers.title(name) for name in measured if name not in seen]
         advice = f"read {_listed(others)} beside it" if others else "they flatter it"
@@ -267,7 +348,7 @@ def _listed(names: Sequence[str]) -> str:
 def _unmeasured(run: Run) -> list[tuple[str, str]]:
     """What a reader may miss, each with its reason."""
     record = run.record
-    found = {one.what: one.why for one in record.not_measured}
+    found = {_named_threat(one.what): one.why for one in record.not_measured}
     told = " ".join(found).lower()
     for one in record.recognizers:
         if one.status == "unavailable" and one.name.lower() not in told:
@@ -281,6 +362,11 @@ def _unmeasured(run: Run) -> list[tuple[str, str]]:
     if not reading.adapted(record) and not any(word in told for word in ("t3", "adapt")):
         found["adapted attackers (T3 and above)"] = "not run"
     return [(numbers.plain(what), numbers.plain(why)) for what, why in found.items()]
+
+
+def _named_threat(what: str) -> str:
+    """'T5' alone says little: 'T5 linkage'."""
+    return f"{what} {reading.ATTACKS[what].partition(':')[0]}" if what in reading.ATTACKS else what
 
 
 def _faces(runs: Sequence[Run], *, many: bool) -> list[Face]:
@@ -328,7 +414,8 @@ def _details(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
                for t in record.timings]  # fmt: skip
     parts: list[tuple[str, list[tuple[str, Any]]]] = [
         ("Machine", machine), ("Versions", versions), ("Metric versions", list(metrics.items())),
-        ("SHA-256", hashes), ("Configuration", list(record.config.items())), ("Split", split),
+        ("SHA-256", hashes), ("Configuration", list(record.config.items())),
+        ("Protocol", list(record.protocol_settings.items())), ("Split", split),
         ("Faces lost", list(record.failures.items())), ("Timings", timings),
     ]  # fmt: skip
     return [(title, [(numbers.plain(k), numbers.plain(str(v))) for k, v in rows])

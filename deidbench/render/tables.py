@@ -15,12 +15,18 @@ PAIR_TITLES: dict[str, str] = {
     "official": "The dataset's own pair list",
     "same": "Same photo: the gallery holds the very photo that was treated",
 }
+AS_IN_THE_ATTACK = ("T2", "T3", "T3f", "T5")
+"""Attackers who know the method: their thresholds come from faces that are treated too."""
 FLIPPED = "AUC clearly below 0.5: identity is encoded with its sign flipped; turn the score around"
 VIEWS = {
     "landmarks": "attacker knows where the face is",
     "system": "attacker loses the face: counts as no match",
     "conditional": "lost faces left out",
 }
+
+
+Column = tuple[str, tuple[str, float] | None]
+"""A metric and, where it has one, its setting ('far', 0.01)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Cell:
     tone: str = ""
     head: bool = False
     more: str = ""
+    flag: str = ""
+    """A word or two that must not be missed."""
+    prose: bool = False
+    """Whether it is a text that wraps."""
 
 
 @dataclass
@@ -80,6 +90,11 @@ def head(text: str) -> Cell:
     return Cell(numbers.plain(text), head=True)
 
 
+def prose(text: str) -> Cell:
+    """A cell with a sentence."""
+    return Cell(numbers.plain(text), prose=True)
+
+
 def titles(*names: str) -> list[tuple[str, str]]:
     """Column titles without settings."""
     return [(name, "") for name in names]
@@ -87,11 +102,16 @@ def titles(*names: str) -> list[tuple[str, str]]:
 
 def glance(runs: Sequence[Run], far: float | None) -> Table:
     """Attacker success of each recognizer, a column a threat, with bars."""
-    threats = [t for t in reading.LADDER if any(t in run.threats for run in runs)]
+    threats = [
+        t
+        for t in reading.LADDER
+        if any(run.success(t, name, None) for run in runs for name in run.recognizers)
+    ]
     what = "Attacker's AUC"
     if far is not None:
+        treated = [threat for threat in AS_IN_THE_ATTACK if threat in threats]
         what = f"Share of genuine pairs that are still accepted, at {numbers.odds(far)}"
-        what += " (thresholds fixed on other people: untreated, for T2 treated)"
+        what += f" (thresholds fixed on other people: untreated{_for_them(treated)})"
         what += "; AUC below it, where 0.5 is guessing"
     columns = [(f"{t} {reading.ATTACKS[t].partition(':')[0]}", "") for t in threats]
     table = Table(
@@ -102,25 +122,60 @@ def glance(runs: Sequence[Run], far: float | None) -> Table:
     return table
 
 
+def _for_them(threats: Sequence[str]) -> str:
+    """', for T2 treated': the attacks whose thresholds come from faces as in the attack."""
+    *most, last = threats or [""]
+    named = f"{', '.join(most)} and {last}" if most else last
+    return f", for {named} treated" if named else ""
+
+
 def recognizer(name: str, runs: Sequence[Run], index: int = 0) -> Table:
     """All verification metrics of one recognizer, cross-image and same-image pairs apart."""
     columns = _columns(runs, name)
-    heads = [
-        (numbers.title(metric), "" if far is None else f"FAR {far:g}") for metric, far in columns
-    ]
     table = Table(
         f"attack{index}",
         "Landmarks of the original are known to the attacker; 95 % intervals in brackets.",
-        [*titles("threat"), *heads, ("pairs", "genuine / impostor / failed")],
+        [*titles("threat"), *map(_heading, columns), ("pairs", "genuine / impostor / failed")],
     )
     table.remarks = _refusals(runs, name, columns)
+    _fill(table, runs, name, columns, _compared)
+    return table
+
+
+def search(name: str, runs: Sequence[Run], index: int = 0) -> Table:
+    """How often a search in a gallery names the right person, by one recognizer."""
+    columns = _columns(runs, name, SEARCHED)
+    about = (
+        "Rank-k: how often the right person is among the first k of the gallery. DIR: how often "
+        "the right person is named when half of the people searched for are not in the gallery, "
+        "at a share FPIR of false alarms."
+    )
+    table = Table(
+        f"search{index}", about, [*titles("threat"), *map(_heading, columns), ("searches", "")]
+    )
+    table.remarks = _refusals(runs, name, columns, SEARCHED)
+    _fill(table, runs, name, columns, _searches)
+    return table
+
+
+def _fill(
+    table: Table,
+    runs: Sequence[Run],
+    name: str,
+    columns: Sequence[Column],
+    size: Callable[[Sequence[MetricRow]], str],
+) -> None:
+    """A row a threat and run, under the kind of pairs; its last cell says of how many."""
     threats = _ordered(threat for run in runs for threat in run.threats)
     for kind in ("cross", "official", "same"):
         for threat in sorted(threats, key=_rung):
             for run in runs:
-                for row in _attack(table, run, threat, name, kind, columns, many=len(runs) > 1):
-                    table.extend(PAIR_TITLES[kind], row)
-    return table
+                rows = _of_attack(run, threat, name, kind, columns)
+                if rows:
+                    label = _attack_label(run, threat, many=len(runs) > 1)
+                    cells = [table.cell(rows.get(column)) for column in columns]
+                    count = Cell(size(list(rows.values())))
+                    table.extend(PAIR_TITLES[kind], [label, *cells, count])
 
 
 def views(runs: Sequence[Run], far: float | None) -> Table:
@@ -131,7 +186,7 @@ def views(runs: Sequence[Run], far: float | None) -> Table:
     for title, label, run, name in _by_recognizer(runs):
         for threat in run.threats:
             found = [_in_view(run, threat, name, view, far) for view in VIEWS]
-            if threat != "T0" and any(found):
+            if threat != "T0" and any(found[1:]):  # else nothing is lost on purpose
                 lost = max((row.n_failed or 0 for row in found if row), default=0)
                 cells = [table.cell(row) for row in found]
                 table.extend(title, [label, Cell(threat), *cells, Cell(numbers.count(lost))])
@@ -173,28 +228,136 @@ def other(runs: Sequence[Run], choose: Callable[[MetricRow], bool], id_: str, ab
     return table
 
 
+def linkage(runs: Sequence[Run], far: float | None) -> Table:
+    """How far treated faces can be linked (T5), and how well treatment is noticed (T6)."""
+    rate = [] if far is None else [numbers.title("tar", far)]
+    heads = titles("attack", *rate, "AUC", "EER", "D_sys")
+    about = "D_sys: 0 where nothing can be linked, 1 where everything can."
+    table = Table("linkage", about, heads)
+    for title, label, run, name in _by_recognizer(runs):
+        found = [run.success("T5", name, f) for f in ([] if far is None else [far])]
+        found += [next(iter(run.headline("T5", name, m)), None) for m in ("auc", "eer", "d-sys")]
+        if any(found):
+            table.extend(f"T5 linkage {title}".rstrip(), [label, *map(table.cell, found)])
+    for run in runs:
+        noticed = [run.detection("auc"), run.detection("eer")]
+        if any(noticed):
+            label = head("detector") if len(runs) == 1 else _of_run(run)
+            rates = [Cell("") for _ in rate]
+            cells = [*rates, *map(table.cell, noticed), Cell("")]
+            table.extend("T6 detection", [label, *cells])
+    return table
+
+
+def learned(runs: Sequence[Run]) -> Table:
+    """What the attackers who learn have chosen, by recognizer."""
+    heads = titles("recognizer", "threat", "choice")
+    about = "What was chosen on other people, and what it was chosen from."
+    table = Table("learned", about, heads)
+    for run in runs:
+        for one in run.record.learned:
+            cells = [head(one.recognizer), Cell(numbers.plain(one.threat)), prose(one.note)]
+            table.extend(_of_many(run, runs), cells)
+    return table
+
+
+def restored(runs: Sequence[Run]) -> Table:
+    """How like the originals the faces are that a restorer makes of treated ones (T4)."""
+    heads = titles("metric", "recognizer", "treated", "restored", "images")
+    about = (
+        "How like the original a face is as published, and after a restorer (T4). A restored face "
+        "that is more alike shows that the treatment can partly be undone."
+    )
+    table = Table("restored", about, heads)
+    for run in runs:
+        published = {(row.metric, *_sorted_params(row)): row for row in _image_rows(run)}
+        for row in run.rows(threat="T4", pairs=None):
+            before = published.get((row.metric, *_sorted_params(row)))
+            cells = [head(_setting(row)), Cell(numbers.plain(row.recognizer or ""))]
+            cells += [table.cell(before), table.cell(row), Cell(numbers.count(row.n))]
+            table.extend(_of_many(run, runs), cells)
+    return table
+
+
+def controls(run: Run) -> Table:
+    """Attacks on faces where their outcome is known."""
+    heads = titles("control", "recognizer", "expected", "came out")
+    about = "Every attack was tried where its outcome is known; a failed one stops the run."
+    table = Table(f"controls-{run.letter}", about, heads)
+    for one in run.record.controls:
+        texts = [prose(text) for text in (one.recognizer or "", one.expected, one.found)]
+        table.extend("", [head(one.name), *texts])
+    return table
+
+
+def worst_groups(runs: Sequence[Run], far: float | None) -> Table:
+    """Of each attack the group that it recognises best, the worst attack first."""
+    metric = "auc" if far is None else "tar"
+    heads = titles("attack", "recognizer", "worst group", numbers.title(metric, far), "all people")
+    about = "The group of people that each attack recognises best; the worst attack first."
+    table = Table("worst-groups", about, heads)
+    for run in runs:
+        for row in sorted(_worst_of_groups(run, far).values(), key=reading.strength):
+            whole = run.success(row.threat or "", row.recognizer or "", far)
+            attack = Cell(numbers.plain(row.threat or ""), head=True, tone=row.threat or "")
+            cells = [Cell(numbers.plain(t or "")) for t in (row.recognizer, row.group)]
+            found = [table.cell(row, tone="warn"), table.cell(whole)]
+            table.extend(_of_many(run, runs), [attack, *cells, *found])
+    return table
+
+
 def groups(runs: Sequence[Run], far: float | None) -> Table:
-    """Attacker success by group, where a dataset has labels; the worst group is marked."""
+    """Attacker success by group, where a dataset has labels; the worst group first and marked."""
     metric = "auc" if far is None else "tar"
     heads = titles("group", "recognizer", "threat", numbers.title(metric, far))
     about = "Attacker success by group; the worst group of each attack is marked."
     table = Table("groups", about, heads)
     for run in runs:
-        found = [row for row in run.record.rows if _of_group(row, run, metric, far)]
-        ascending = sorted(found, key=lambda row: row.value or 0)
-        worst = {(row.recognizer, row.threat): row for row in ascending}
-        for row in found:
-            tone = "warn" if worst[row.recognizer, row.threat] is row else ""
+        worst = _worst_of_groups(run, far)
+        for row in _by_attack(_group_rows(run, far)):
+            tone = "warn" if worst.get((row.recognizer, row.threat)) is row else ""
             names = [numbers.plain(text or "") for text in (row.recognizer, row.threat)]
             cells = [head(row.group or ""), *map(Cell, names), table.cell(row, tone=tone)]
-            table.extend(f"{run.letter}  {run.label}" if len(runs) > 1 else "", cells)
+            table.extend(_of_many(run, runs), cells)
     return table
+
+
+def _group_rows(run: Run, far: float | None) -> list[MetricRow]:
+    metric = "auc" if far is None else "tar"
+    return [row for row in run.record.rows if _of_group(row, run, metric, far)]
+
+
+def _worst_of_groups(run: Run, far: float | None) -> dict[tuple[str | None, str | None], MetricRow]:
+    """By recognizer and threat; those without a value are nobody's worst."""
+    defined = [row for row in _group_rows(run, far) if row.value is not None]
+    ascending = sorted(defined, key=reading.strength, reverse=True)
+    return {(row.recognizer, row.threat): row for row in ascending}
+
+
+def _by_attack(rows: Sequence[MetricRow]) -> list[MetricRow]:
+    """Threats in the order of the ladder, and within an attack the worst group first."""
+    return sorted(
+        rows, key=lambda row: (_rung(row.threat or ""), row.recognizer, reading.strength(row))
+    )
+
+
+def _of_many(run: Run, runs: Sequence[Run]) -> str:
+    """The title of a run's own rows where several runs stand together."""
+    return f"{run.letter}  {run.label}" if len(runs) > 1 else ""
+
+
+def _sorted_params(row: MetricRow) -> list[tuple[str, float | int | str]]:
+    return sorted(row.params.items())
 
 
 def thresholds(run: Run) -> Table:
     """Decision thresholds, fixed on CALIBRATION people."""
     heads = titles("recognizer", "threat", "view", "FAR", "threshold", "impostor pairs")
-    about = "Thresholds, fixed on CALIBRATION people: untreated faces, for T2 treated ones."
+    seen = {one.threat for one in run.record.thresholds}
+    treated = _for_them([t for t in ("T2", "T3", "T3f", "T5") if t in seen])
+    about = (
+        f"Thresholds, fixed on CALIBRATION people: untreated faces{treated and treated + ' ones'}."
+    )
     table = Table(f"thresholds-{run.letter}", about, heads)
     for one in run.record.thresholds:
         row = MetricRow(metric="threshold", value=one.value, note=one.note or "undefined")
@@ -208,6 +371,9 @@ def thresholds(run: Run) -> Table:
 def _glance(table: Table, run: Run, threat: str, name: str, far: float | None) -> Cell:
     """A rate and, beside it, the AUC: no threshold can flatter that."""
     cell = table.cell(run.success(threat, name, far), bar=True, tone=threat)
+    worst = run.worst(far)
+    if worst and (worst.threat, worst.recognizer) == (threat, name):
+        cell = replace(cell, flag="worst case")
     auc = run.success(threat, name, None)
     if far is None or auc is None or auc.value is None:
         return cell
@@ -237,66 +403,93 @@ def _rung(threat: str) -> tuple[int, str]:
     return (ladder.index(threat) if threat in ladder else len(ladder), threat)
 
 
-def _attack(
-    table: Table,
-    run: Run,
-    threat: str,
-    name: str,
-    kind: PairKind | str,
-    columns: Sequence[tuple[str, float | None]],
-    *,
-    many: bool,
-) -> list[list[Cell]]:
-    """The row of one attack, or none."""
-    rows = list(run.rows(threat=threat, recognizer=name, pairs=kind, view="landmarks"))
-    if not rows:
-        return []
-    by_column = {(row.metric, _far(row)): row for row in rows}
+def _of_attack(
+    run: Run, threat: str, name: str, kind: PairKind | str, columns: Sequence[Column]
+) -> dict[Column, MetricRow]:
+    """The rows of one attack that have a column."""
+    rows = run.rows(threat=threat, recognizer=name, pairs=kind, view="landmarks")
+    found = {(row.metric, _at(row)): row for row in rows}
+    return {column: found[column] for column in columns if column in found}
+
+
+def _attack_label(run: Run, threat: str, *, many: bool) -> Cell:
     title = f"{threat}  {run.letter}" if many else threat
     about = reading.ATTACKS.get(threat, "")
     if many:
         about = f"{run.label}; {about}" if threat == "T1w" else run.label
-    counts = [
-        numbers.count(max((getattr(row, n) or 0) for row in rows))
-        for n in ("n_genuine", "n_impostor", "n_failed")
-    ]
-    label = Cell(numbers.plain(title), about, tone=threat, head=True)
-    return [
-        [
-            label,
-            *(table.cell(by_column.get(column)) for column in columns),
-            Cell(" / ".join(counts)),
-        ]
-    ]
+    return Cell(numbers.plain(title), about, tone=threat, head=True)
 
 
-SHOWN = ("accuracy", "auc", "eer", "dprime", "tar", "fmr", "dodging-psr")
+def _compared(rows: Sequence[MetricRow]) -> str:
+    """'784 / 24,000 / 0': pairs of an attack, and how many of them lost a face."""
+    return " / ".join(
+        numbers.count(max((getattr(row, field) or 0) for row in rows))
+        for field in ("n_genuine", "n_impostor", "n_failed")
+    )
 
 
-def _columns(runs: Sequence[Run], name: str) -> list[tuple[str, float | None]]:
-    """What is defined somewhere: metrics of the whole curve first, then those by FAR."""
+def _searches(rows: Sequence[MetricRow]) -> str:
+    return numbers.count(max((row.n or row.n_genuine or 0) for row in rows))
+
+
+SHOWN = ("accuracy", "auc", "auc-over-folds", "eer", "eer-over-folds", "dprime", "tar", "fmr",
+         "dodging-psr")  # fmt: skip
+SEARCHED = ("rank-k", "dir")
+SETTINGS = {"far": "FAR {}", "k": "k = {}", "fpir": "FPIR {}", "folds": "{} folds"}
+"""How the settings are written that make columns of their own."""
+
+
+def _at(row: MetricRow) -> tuple[str, float] | None:
+    """The setting that makes a column of its own, and its value."""
+    for name in SETTINGS:
+        value = row.params.get(name)
+        if isinstance(value, (int, float)):
+            return name, float(value)
+    return None
+
+
+def _heading(column: Column) -> tuple[str, str]:
+    metric, at = column
+    return numbers.title(metric), SETTINGS[at[0]].format(f"{at[1]:g}") if at else ""
+
+
+def _columns(runs: Sequence[Run], name: str, metrics: Sequence[str] = SHOWN) -> list[Column]:
+    """What is defined somewhere: metrics of the whole curve first, then those by FAR or by k."""
     seen = {
-        (row.metric, _far(row))
+        (row.metric, _at(row))
         for run in runs
         for row in run.rows(recognizer=name, view="landmarks")
-        if row.metric in SHOWN and row.value is not None
+        if row.metric in metrics and row.value is not None
     }
-    return sorted(seen, key=lambda column: (SHOWN.index(column[0]), -(column[1] or 0)))
+    return sorted(seen, key=lambda column: (metrics.index(column[0]), _place(column[1])))
+
+
+def _place(at: tuple[str, float] | None) -> float:
+    """Rates from the largest on, ranks from the first on."""
+    name, value = at or ("", 0.0)
+    return value if name == "k" else -value
 
 
 def _refusals(
-    runs: Sequence[Run], name: str, columns: Sequence[tuple[str, float | None]]
+    runs: Sequence[Run], name: str, columns: Sequence[Column], metrics: Sequence[str] = SHOWN
 ) -> list[str]:
     """Why a metric has no column, one line a reason."""
     found: dict[str, list[str]] = {}
     for run in runs:
         for row in run.rows(recognizer=name, view="landmarks", pairs=run.pairs):
-            if row.metric in SHOWN and row.value is None and (row.metric, _far(row)) not in columns:
-                found.setdefault(row.note or "", []).append(numbers.title(row.metric, _far(row)))
+            column = (row.metric, _at(row))
+            if row.metric in metrics and row.value is None and column not in columns:
+                found.setdefault(row.note or "", []).append(_named(column))
     return [
         numbers.plain(f"Without a value: {', '.join(dict.fromkeys(what))} ({why.rstrip('.')})")
         for why, what in found.items()
     ]
+
+
+def _named(column: Column) -> str:
+    """'TAR at FAR 0.01', 'Rank-k at k = 5'."""
+    title, setting = _heading(column)
+    return f"{title} at {setting}" if setting else title
 
 
 def _in_view(run: Run, threat: str, name: str, view: str, far: float | None) -> MetricRow | None:

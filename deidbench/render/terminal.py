@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -17,11 +18,15 @@ from .reading import Run
 ROOMY = 84
 IN_REPORT_ONLY = ("head-pose", "landmark-error", "box-iou", "age-", "gender-")
 """How the names begin of what a short summary has no room for."""
-COLOURS = {"T0": "dim", "T1": "bold", "T1w": "magenta", "T2": "cyan"}
+COLOURS = {"T0": "dim", "T1": "bold", "T1w": "magenta", "T2": "cyan", "P": "bold",
+           "T3": "red", "T3f": "red", "T4": "yellow", "T5": "blue"}  # fmt: skip
+ALWAYS = ("T0", "T1", "T1w")
+"""Threats under which each recognizer has its line, however many there are."""
+MOST_LINES = 12
 
 
 def summary_table(record: RunRecord, width: int | None) -> RenderableType:
-    """About ten lines: who still recognises whom, what is left of the images, what is unknown.
+    """Ten to twenty lines: the worst case, who recognises whom, what is left, what is unknown.
 
     ``width`` in columns (at least 60); None when the terminal does not tell.
     """
@@ -29,10 +34,18 @@ def summary_table(record: RunRecord, width: int | None) -> RenderableType:
     narrow = (width or ROOMY) < ROOMY
     honest = reading.honest_fars([run])
     far = honest[-1] if honest else None
-    parts: list[RenderableType] = [_title(run), _attacks(run, far, narrow)]
+    shown = _shown(run, far)
+    parts: list[RenderableType] = [
+        _title(run),
+        *_worst(run, far),
+        _attacks(run, shown, far, narrow),
+    ]
+    if len(shown) < len(_measured(run)):
+        parts.append(Text("after T1 the strongest recognizer only; all are in the report"))
+    parts += _without_recognition(run)
     if run.inverted():
         parts.append(Text("* clearly below 0.5: identity with its sign flipped, still one"))
-    parts += [_utility(run), *_lost(record), _unknown(record)]
+    parts += [_utility(run), *_controls(record), *_lost(record), _unknown(record)]
     return Group(*parts)
 
 
@@ -44,27 +57,75 @@ def _title(run: Run) -> Text:
     return text.append(f" on {label} ({kind}), {numbers.plain(record.protocol)}", style="not bold")
 
 
-def _attacks(run: Run, far: float | None, narrow: bool) -> Table:
+def _worst(run: Run, far: float | None) -> list[Text]:
+    """The attack with the largest upper bound, by rate and by AUC."""
+    rate, auc = (None if far is None else run.worst(far)), run.worst(None)
+    told = [f"{_by(rate)} {_rate(rate, narrow=False)} at FAR {far:g}"] if rate else []
+    if auc:
+        by = "" if rate and _by(rate) == _by(auc) else f"{_by(auc)} "
+        told.append(f"{by}AUC {_auc(auc, narrow=False)}")
+    among = "" if reading.adapted(run.record) else " (nobody adapted)"
+    return [Text(f"worst case{among}: {'; '.join(told)}", style="bold red")] if told else []
+
+
+def _by(row: MetricRow) -> str:
+    return numbers.plain(f"{row.threat} by {row.recognizer}")
+
+
+def _measured(run: Run) -> list[tuple[str, str]]:
+    """Threats and recognizers that have a line of their own."""
+    pairs = ((threat, name) for threat in run.threats for name in run.recognizers)
+    return [(threat, name) for threat, name in pairs if run.success(threat, name, None)]
+
+
+def _shown(run: Run, far: float | None) -> list[tuple[str, str]]:
+    """Those that there is room for: of many, the strongest recognizer of the later threats."""
+    found = _measured(run)
+    if len(found) <= MOST_LINES:
+        return found
+    strongest = {threat: run.ranked(threat, far)[:1] for threat in run.threats}
+    return [
+        (threat, name)
+        for threat, name in found
+        if threat in ALWAYS or name in [row.recognizer for row in strongest[threat]]
+    ]
+
+
+def _attacks(run: Run, shown: Sequence[tuple[str, str]], far: float | None, narrow: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0) if narrow else (0, 2, 0, 0))
     for heading in ("", "recognizer", "AUC", _far_heading(far, narrow), "EER"):
         table.add_column(heading, no_wrap=True, overflow="crop")
-    for threat in run.threats:
-        for name in run.recognizers:
-            auc = run.success(threat, name, None)
-            if auc is None:
-                continue
-            tar = run.success(threat, name, far) if far is not None else None
-            eer = next(iter(run.headline(threat, name, "eer")), None)
-            short = _shortened(numbers.plain(name), 19 if narrow else 40)
-            cells = (
-                threat,
-                short,
-                _auc(auc, narrow),
-                _rate(tar, narrow),
-                _rate(eer, narrow, interval=False),
-            )
-            table.add_row(*map(Text, cells), style=COLOURS.get(threat, ""))
+    for threat, name in shown:
+        auc = run.success(threat, name, None)
+        tar = run.success(threat, name, far) if far is not None else None
+        eer = next(iter(run.headline(threat, name, "eer")), None)
+        cells = (
+            numbers.plain(threat),
+            _shortened(numbers.plain(name), 19 if narrow else 40),
+            _auc(auc, narrow),
+            _rate(tar, narrow),
+            _rate(eer, narrow, interval=False),
+        )
+        table.add_row(*map(Text, cells), style=COLOURS.get(threat, ""))
     return table
+
+
+def _without_recognition(run: Run) -> list[Text]:
+    """How linkable treated faces are, and how well treatment is noticed."""
+    linked = [row for name in run.recognizers for row in run.headline("T5", name, "d-sys")]
+    told = [
+        f"T5 D_sys {_auc(row, narrow=False)} ({numbers.plain(row.recognizer or '')})"
+        for row in sorted(linked, key=lambda one: -(one.value or 0.0))[:1]
+    ]
+    noticed = run.detection("auc")
+    if noticed:
+        told.append(f"T6 treated or not: AUC {_auc(noticed, narrow=False)}")
+    return [Text("; ".join(told))] if told else []
+
+
+def _controls(record: RunRecord) -> list[Text]:
+    count = len(record.controls)
+    return [Text(f"controls: {count} held", style="green")] if count else []
 
 
 def _utility(run: Run) -> Text:
@@ -110,8 +171,8 @@ def _far_heading(far: float | None, narrow: bool) -> str:
     return f"TAR @ {far:g}" if narrow else f"TAR at FAR {far:g}"
 
 
-def _auc(row: MetricRow, narrow: bool) -> str:
-    if row.value is None:
+def _auc(row: MetricRow | None, narrow: bool) -> str:
+    if row is None or row.value is None:
         return numbers.DASH
     flag = "*" if reading.flipped(row) else ""
     if not narrow:
