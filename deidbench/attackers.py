@@ -113,7 +113,8 @@ class School:
     def remembered(self, threat: Any, *learner: Recognizer) -> Mapping[str, Any]:
         """What a threat remembers of the faces, learnt once and cached."""
         key = digest(
-            identity(threat), getattr(threat, "only", None), self.stages.treated_key, self.samples.tolist(), self.held.tolist(),
+            identity(threat), getattr(threat, "only", None), self.stages.treated_key,
+            self.samples.tolist(), self.held.tolist(),
             [[one.name, one.weights_sha256] for one in learner], self.job.config.seed,
         )  # fmt: skip
         if key not in self._memories:
@@ -132,7 +133,7 @@ class School:
             clean=torch.from_numpy(clean), treated=torch.from_numpy(treated),
             landmarks=torch.from_numpy(landmarks), subjects=self.subjects, held=self.held,
             seed=self.job.config.seed, device=self.stages.device,
-            progress=self.job.progress.say,
+            progress=self.stages.progress.say,
         )  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLUR = 0.0175
-"""Standard deviation of the mild blur as a share of the chip's side: 2.8 of 160 pixels."""
+BLUR = 0.03
+"""Standard deviation of the mild blur as a share of the chip's side: 4.8 of 160 pixels."""
 
 
 class StandIn:

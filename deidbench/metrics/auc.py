@@ -37,9 +37,7 @@ class AreaUnderCurve:
         >>> AreaUnderCurve()(genuine=np.array([0.9, 0.4]), impostor=np.array([0.4, 0.1]))
         0.875
         """
-        return auc(
-            present(self.name, "genuine", genuine), present(self.name, "impostor", impostor)
-        )
+        return auc(present(self.name, "genuine", genuine), present(self.name, "impostor", impostor))
 
     def from_counts(self, counts: ScoreCounts, threshold: float | None = None) -> FloatArray:
         """(B,) in [0, 1]: scores of one bin count as ties. NaN where a draw has no pairs."""
