@@ -102,10 +102,11 @@ class School:
 
     def lesson(self, embeddings: Embeddings, similarity: Similarity) -> Lesson:
         """From embeddings of all samples to those that are learnt from."""
-        sides = (embeddings.clean, embeddings.treated, embeddings.rekeyed)
-        clean, treated, rekeyed = (None if x is None else x[self.samples] for x in sides)
-        usable = np.isfinite(clean).all(1) & np.isfinite(treated).all(1)  # type: ignore[call-overload]
-        chosen = Embeddings(*(None if x is None else x[usable] for x in (clean, treated, rekeyed)))  # type: ignore[arg-type]
+        clean, treated = embeddings.clean[self.samples], embeddings.treated[self.samples]
+        usable = np.isfinite(clean).all(1) & np.isfinite(treated).all(1)
+        again = embeddings.rekeyed
+        rekeyed = None if again is None else again[self.samples][usable]
+        chosen = Embeddings(clean[usable], treated[usable], rekeyed)
         return Lesson(
             chosen, self.subjects[usable], self.held[usable], similarity, self.job.config.seed
         )

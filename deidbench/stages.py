@@ -674,7 +674,7 @@ def identity(plugin: Any) -> str:
 
 
 def _bytes_digest(array: Any) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _blank(like: Any, size: int) -> Any:

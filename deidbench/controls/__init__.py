@@ -171,8 +171,8 @@ class Trial:
         )
         row = next(rank_rows(found, job.ruler, [1], view="landmarks"))
         chance = 1 / found.n_enrolled
-        low, high = (row.value if x is None else x for x in (row.low, row.high))
-        good = row.value is not None and low - EXACT <= chance <= high + EXACT
+        low, high = row.low, row.high
+        good = low is not None and high is not None and low - EXACT <= chance <= high + EXACT
         return self._judged(
             f"rank-1 of {_title(threat)} on grey faces", f"{chance:.4f}, chance",
             f"{row.value} [{low}, {high}]", good,
@@ -322,7 +322,8 @@ def _fewer_people(job: Job) -> Job:
     chosen = job.measured[subjects[job.measured] < PEOPLE]
     people = len(np.unique(subjects[chosen]))
     weights = statistics.draw_weights(people, draws=job.config.draws, seed=job.config.seed)
-    cross, own = cross_pairs(chosen, subjects), same_image_pairs(chosen, subjects)
+    listed = chosen.tolist()
+    cross, own = cross_pairs(listed, subjects), same_image_pairs(listed, subjects)
     published = np.zeros(len(job.samples), bool)
     published[chosen] = True
     return replace(

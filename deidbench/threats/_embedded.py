@@ -16,7 +16,7 @@ class EmbeddedThreat:
     version: ClassVar[int] = 1
     title: ClassVar[str]
     summary: ClassVar[str]
-    kind: ClassVar[Literal["embeddings", "images"]] = "embeddings"
+    kind: ClassVar[Literal["embeddings", "images", "recognizer", "detection"]] = "embeddings"
     enrolled: ClassVar[Literal["clean", "treated", "both"]]
     probe: ClassVar[Literal["clean", "treated"]]
     views: ClassVar[Sequence[View]] = ("landmarks", "system", "conditional")

@@ -66,7 +66,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(_Block(one) for one in widths[:-1])
         self.leave = nn.Conv2d(width, folded, 1)
         nn.init.zeros_(self.leave.weight)  # the first answer is the guess itself
-        nn.init.zeros_(self.leave.bias)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, treated: Tensor, guess: Tensor) -> Tensor:
         """(N, 3, S, S), not clipped."""
@@ -126,7 +126,7 @@ class UNetRestorer:
             return faces.clone()
         guess = self._guess(faces)
         mirrored = self._net(faces.flip(-1), guess.flip(-1)).flip(-1)
-        return ((self._net(faces, guess) + mirrored) / 2).clamp(0, 1)
+        return ((self._net(faces, guess) + mirrored) / 2).clamp(0, 1)  # type: ignore[no-any-return]
 
 
 def loss_of(restored: Tensor, clean: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ def _train(
 def _batches(rows: Tensor, size: int) -> Iterator[Tensor]:
     """The rows in a new order each time, over and over."""
     while True:
-        yield from rows[torch.randperm(len(rows))].split(size)
+        yield from rows[torch.randperm(len(rows))].split(size)  # type: ignore[no-untyped-call]
 
 
 def _faces(lesson: FaceLesson, guess: Guess, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,7 +202,7 @@ def _mirrored(*sides: Tensor) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def _error(net: UNet, lesson: FaceLesson, guess: Guess, rows: Tensor) -> float:
-    parts = [_faces(lesson, guess, part) for part in rows.split(16)]
+    parts = [_faces(lesson, guess, part) for part in rows.split(16)]  # type: ignore[no-untyped-call]
     losses = [float(loss_of(net(y, first), x)) * len(x) for y, first, x in parts]
     return sum(losses) / len(rows)
 

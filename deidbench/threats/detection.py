@@ -68,7 +68,7 @@ class Detection(EmbeddedThreat):
 
 def _described(faces: Tensor, lesson: FaceLesson) -> FloatArray:
     """Features of uint8 faces, (M, D) float32."""
-    parts = faces.split(PIECE)
+    parts = faces.split(PIECE)  # type: ignore[no-untyped-call]
     return np.concatenate(
         [_forensics.describe(part.to(lesson.device).float() / 255).cpu().numpy() for part in parts]
     )

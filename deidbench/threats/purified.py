@@ -40,4 +40,4 @@ class Purified(EmbeddedThreat):
         """The five filters."""
         from ._purifiers import purifiers
 
-        return purifiers()
+        return purifiers()  # type: ignore[return-value]

@@ -139,7 +139,7 @@ def _nearest(memory: Memory, clean: Tensor, treated: Tensor) -> str:
 
 def _guess(memory: Memory, name: str, device: str = "cpu") -> Callable[[Tensor], Tensor]:
     """A restorer by name; '' leaves faces as they are."""
-    return _built(name, memory).to(device) if name else _as_it_is  # type: ignore[no-any-return]
+    return _built(name, memory).to(device) if name else _as_it_is
 
 
 def _as_it_is(faces: Tensor) -> Tensor:
