@@ -20,7 +20,7 @@ from deidbench.errors import DeidbenchError
 from deidbench.images import read_image
 from deidbench.threats import _blocks, _deconvolution
 from deidbench.threats._unet import Schedule, UNet, loss_of
-from deidbench.threats.reconstruction import RESTORERS, Reconstruction
+from deidbench.threats.reconstruction import GUESSES, RESTORERS, Reconstruction
 from deidbench.types import FaceLesson
 
 QUICK = Schedule(steps=150, batch=4, rate=4e-3, width=8, looks=3)
@@ -140,7 +140,7 @@ def test_each_restorer_alone_keeps_the_contract(
 def test_each_restorer_mends_what_it_is_for(
     only: str, treat: Callable[[Tensor], Tensor], most: float
 ) -> None:
-    assert error(Reconstruction(only, QUICK), lesson_of(treat)) < most
+    assert error(Reconstruction(only, replace(QUICK, steps=200)), lesson_of(treat)) < most
 
 
 @pytest.mark.parametrize("only", RESTORERS)
@@ -401,12 +401,12 @@ def test_the_loss_is_zero_for_the_face_itself_alone() -> None:
 
 @pytest.mark.slow
 def test_a_longer_lesson_of_rendered_faces_beats_the_filter_it_starts_from() -> None:
-    lesson = lesson_of(blur(4.0), 64, step=2)
-    threat = Reconstruction(schedule=Schedule(steps=150, width=16))
+    lesson = lesson_of(lambda faces: Pixelate(0.5).deidentify(faces, seed=0), 96, step=2)
+    threat = Reconstruction(schedule=Schedule(steps=300, width=16))
     memory = threat.learn(lesson)
-    assert str(memory["guess"]) == "wiener"
+    assert GUESSES[int(memory["guess"][0])] == "super-resolution"
     clean, treated = lesson.clean[lesson.held] / 255, lesson.treated[lesson.held] / 255
     left = {
         one.name: float((one(treated) - clean).square().mean()) for one in threat.restorers(memory)
     }
-    assert left["unet"] < left["wiener"] < left["richardson-lucy"]
+    assert left["unet"] < 0.97 * left["super-resolution"] < left["wiener"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,18 +47,22 @@ def _starts(steps: Tensor) -> IntArray | None:
     return np.append(0, starts)
 
 
+def averaging(starts: IntArray, side: int) -> FloatArray:
+    """(blocks, side): from the pixels of a line to the means of its blocks."""
+    sizes = np.diff(np.append(starts, side))
+    block = np.repeat(np.arange(len(starts)), sizes)
+    return np.asarray((block == np.arange(len(starts))[:, None]) / sizes[:, None])
+
+
 def enlarging(starts: IntArray, side: int) -> FloatArray:
     """(side, blocks): from the means of blocks along a line to its smoothest pixels.
 
     These have the given means, and the least sum of squared second differences: a smoothing spline
     through an exact model of the mosaic, where an ordinary enlargement only guesses its kernel.
     """
-    edges = np.append(starts, side)
-    block = np.repeat(np.arange(len(starts)), np.diff(edges))
-    means = (block == np.arange(len(starts))[:, None]) / np.diff(edges)[:, None]
-    bend = np.diff(np.eye(side), 2, axis=0)
-    curved = means.T @ means + STIFFNESS * bend.T @ bend
-    return np.asarray(np.linalg.solve(curved, means.T))
+    means, bend = averaging(starts, side), np.diff(np.eye(side), 2, axis=0)
+    stiff = means.T @ means + STIFFNESS * bend.T @ bend
+    return np.asarray(np.linalg.solve(stiff, means.T))
 
 
 class SuperResolution:
@@ -67,7 +72,7 @@ class SuperResolution:
 
     def __init__(self, memory: Mapping[str, NDArray[Any]]) -> None:
         self.fingerprint = fingerprint(self.name, VERSION, memory)
-        self._rows, self._columns = memory["rows"], memory["columns"]
+        self._rows, self._columns = (tuple(memory[key].tolist()) for key in ("rows", "columns"))
 
     def to(self, device: Any) -> SuperResolution:
         """There are no weights to move."""
@@ -75,21 +80,16 @@ class SuperResolution:
 
     def __call__(self, faces: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] -> the same, enlarged from its blocks."""
-        rows, columns = (
-            _line(starts, side).to(faces)
-            for starts, side in zip((self._rows, self._columns), faces.shape[-2:], strict=True)
-        )
-        return (rows @ faces @ columns.T).clamp(0, 1)
+        height, width = faces.shape[-2:]
+        rows, columns = _line(self._rows, height), _line(self._columns, width)
+        return (rows.to(faces) @ faces @ columns.to(faces).T).clamp(0, 1)
 
 
-def _line(starts: IntArray, side: int) -> Tensor:
-    """(side, side): means of blocks, then the smooth line through them."""
-    edges = np.append(starts, side)
-    sizes = np.diff(edges)
-    first = np.zeros((len(starts), side))
-    for row, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        first[row, start : start + size] = 1 / size
-    return torch.from_numpy(enlarging(starts, side) @ first).float()
+@lru_cache(maxsize=8)
+def _line(starts: tuple[int, ...], side: int) -> Tensor:
+    """(side, side): from the pixels of a line to the means of its blocks, and on to smooth ones."""
+    begin = np.array(starts)
+    return torch.from_numpy(enlarging(begin, side) @ averaging(begin, side)).float()
 
 
 def learn_blocks(treated: Tensor) -> dict[str, NDArray[Any]]:
