@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from deidbench.errors import DeidbenchError
-from deidbench.render import numbers, reading
+from deidbench.measure import worst_rows
+from deidbench.render import figures, numbers, reading
 from deidbench.render.reading import Run
 from deidbench.render.report import command, write_report
 from deidbench.render.terminal import summary_table
@@ -384,6 +385,262 @@ def test_of_several_runs_those_that_were_trained_on_a_metric_are_named(
 def test_no_chart_grows_beyond_560_pixels(page: Page) -> None:
     widths = re.findall(r"figure(?:\.wide)? \{ max-width: ([\d.]+)rem", page.source)
     assert len(widths) == 2 and max(map(float, widths)) * 16 <= 560
+
+
+# All attackers
+
+
+@pytest.fixture(scope="module")
+def adaptive() -> RunRecord:
+    return sample_run.record(adaptive=True, recognizers=TWO)
+
+
+@pytest.fixture(scope="module")
+def ladder(adaptive: RunRecord, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    base = tmp_path_factory.mktemp("ladder")
+    sample_run.write(base / "run", adaptive, n_examples=0)
+    return Page(write_report([base / "run"], base / "out"))
+
+
+def section(page: Page, name: str) -> str:
+    """The source of one section of a page."""
+    found = re.search(rf'<section id="{name}".*?</section>', page.source, re.S)
+    assert found
+    return found.group()
+
+
+def as_text(source: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", source)).replace("\u00a0", " ")
+
+
+def test_the_worst_case_is_the_first_sentence_and_the_first_card(
+    adaptive: RunRecord, ladder: Page
+) -> None:
+    attacks = [r for r in adaptive.rows if r.metric == "tar" and r.params["far"] == 0.01
+               and (r.pairs, r.view, r.group) == ("cross", "landmarks", None)
+               and r.threat not in ("T0", "T6")]  # fmt: skip
+    worst = max(attacks, key=lambda row: (row.high or 0, row.value or 0))
+    share = numbers.percent(worst.value or 0, 2)
+    ends = numbers.interval(worst, 2)
+    sentence = (
+        f"An attacker who trains the recognizer itself on treated faces ({worst.threat}, "
+        f"{worst.recognizer}) recognises {share} {ends} of people's other photos at "
+        "1 false match in 100. This is the worst case of the attacks that were run."
+    ).replace("\u00a0", " ")
+    first = re.search(r'<p class="first">(.*?)</p>', ladder.source)
+    card = re.search(r'aria-label="Key figures">\s*<li class="worst-card (\w+)">', ladder.source)
+    assert first and as_text(first[1]).replace("&#39;", "'") == sentence
+    assert card and card[1] == worst.threat
+    assert section(ladder, "attackers").count('<em class="flag">worst case</em>') == 1
+
+
+@pytest.mark.parametrize(
+    ("threat", "words"),
+    [("T3", "An attacker who adapts (T3, dlib) recognises 22 % [16, 28] of people's other photos"),
+     ("T5", "(T5, dlib) links 22 % [16, 28] of the pairs of treated photos that show one person")],
+)  # fmt: skip
+def test_the_worst_case_is_told_in_the_words_of_its_attack(threat: str, words: str) -> None:
+    rows = [row.model_dump() for row in sample_run.record(recognizers=TWO).rows]
+    row = {"metric": "worst-case-tar", "params": {"far": 0.01}, "threat": threat, "value": 0.22,
+           "low": 0.16, "high": 0.28, "recognizer": "dlib", "unit": "fraction"}  # fmt: skip
+    made = changed(sample_run.record(recognizers=TWO), rows=[*rows, row])
+    first = reading.summary(Run(made), 0.01)[0].replace("\u00a0", " ")
+    assert f"{words} at 1 false match in 100." in first
+    few = "few " * (threat == "T5")  # nobody learned
+    assert f"the worst case of the {few}attacks that were run" in first
+
+
+def test_every_attack_has_a_sentence(adaptive: RunRecord) -> None:
+    text = " ".join(reading.summary(Run(adaptive), 0.01)).replace("\u00a0", " ")
+    for threat, who in reading.ATTACKERS.items():
+        if threat not in ("T1", "T1w", "T3f"):  # told in sentences of their own
+            assert f"{who} ({threat}) does best with {sample_run.WHITE_BOX}" in text
+    assert "(T5, D_sys, mobilefacenet-ms1m): 0.451 [0.401, 0.501], where 0 is not at all" in text
+    assert "A detector (T6) tells treated faces from untreated ones with an AUC of 0.962" in text
+    assert "were not run" not in text
+
+
+def test_a_worst_case_by_auc_stands_in_where_no_rate_can_be_told(adaptive: RunRecord) -> None:
+    rows = [row.model_dump() for row in adaptive.rows if "far" not in row.params]
+    sentences = reading.summary(Run(changed(adaptive, rows=rows)), None)
+    assert re.search(r"reaches an AUC of 0\.99\d\s\[.*where 0\.5 is guessing", sentences[0])
+    assert "By AUC, which" not in sentences[1]
+
+
+def test_each_attack_has_its_column_and_its_row(ladder: Page) -> None:
+    heads = re.findall(r'<th scope="col">(\w+) [a-z-]+', section(ladder, "attackers"))
+    assert heads[:9] == ["T0", "T1", "T1w", "P", "T2", "T3", "T3f", "T4", "T5"]
+    keys = set(re.findall(r'class="key (\w+)">\1\b', section(ladder, "numbers")))
+    assert keys == {"T0", "T1", "T1w", "P", "T2", "T3", "T3f", "T4", "T5"}
+    text = as_text(section(ladder, "attackers"))
+    assert re.search(r"T5 linkage dlib .*0\.410 \[0\.360, 0\.460\]", text)
+    assert re.search(r"T6 detection detector .*0\.962 1 \[0\.942, 0\.982\]", text)
+    assert "treated against clean images: not whose it is" in text
+
+
+def test_every_attack_is_drawn_in_its_colour(ladder: Page) -> None:
+    charts = re.findall(r'<svg class="chart".*?</svg>', section(ladder, "curves"), re.S)
+    for kind in ("ROC", "CMC", "DET"):
+        for name, naive in (("dlib", "T1"), (sample_run.WHITE_BOX, "T1w")):
+            (chart,) = [c for c in charts if f'aria-label="{kind} curves of {name} ' in c]
+            drawn = {naive, "T0", "P", "T2", "T3", "T3f", "T4", "T5"}
+            assert drawn == set(re.findall(r"stroke: var\(--([TP]\w*)\)", chart))
+            assert ", ".join(t for t in reading.LADDER if t in drawn) in chart
+
+
+def test_light_and_dark_and_print_have_a_colour_for_every_attack(ladder: Page) -> None:
+    themes = re.findall(r"color-scheme: [a-z ]+;|:root \{([^}]*)\}", ladder.source)
+    colours = [dict(re.findall(r"--([TP]\w*): (#[0-9a-f]{6})", theme)) for theme in themes if theme]
+    assert len(colours) == 3
+    for one in colours:
+        assert set(one) == set(figures.THREATS)
+        assert len(set(one.values())) == len(one)
+
+
+def test_without_search_there_is_no_cmc(page: Page) -> None:
+    assert "(CMC)" not in page.text and "Search in a gallery" not in page.text
+
+
+def test_search_in_a_gallery_has_ranks_chance_and_refusals(
+    adaptive: RunRecord, ladder: Page
+) -> None:
+    text = as_text(section(ladder, "numbers"))
+    for heading in ("Rank-k k = 1", "Rank-k k = 5", "DIR FPIR 0.1"):
+        assert heading in text
+    assert "Rank-k k = 40" not in text
+    assert "Without a value: Rank-k at k = 40 (a rank of 40 needs more than 40 people)" in text
+    assert "chance 0.025; 40 people enrolled; the method promises at most 0.1" in text
+    row = next(r for r in adaptive.rows if r.metric == "dir" and r.threat == "T3")
+    assert numbers.value(row).replace("\u00a0", " ") in text
+
+
+def test_folds_stand_beside_the_whole(ladder: Page) -> None:
+    text = as_text(section(ladder, "numbers"))
+    assert "AUC over folds 10 folds" in text and "EER over folds 10 folds" in text
+    assert "low and high are one standard deviation over folds" in text
+
+
+def test_what_was_learned_and_what_was_tried_is_told(ladder: Page, page: Page) -> None:
+    assert "dlib T3 fused, by the AUC of: ridge 0.84, fused 0.87" in ladder.text
+    controls = as_text(section(ladder, "controls"))
+    assert "2 controls, all held" in controls
+    assert "T6 on grey faces AUC at least 0.99 1.0000" in controls
+    assert "Protocol standard-v1 tried none." in page.text
+    assert "What the attackers learned" not in page.text
+
+
+def test_restored_faces_stand_beside_the_treated_ones(adaptive: RunRecord, ladder: Page) -> None:
+    text = as_text(section(ladder, "cost"))
+    rows = Run(adaptive).rows(threat=None, metric="psnr")
+    treated = next(row for row in rows if row.params.get("region") == "chip")
+    assert "Restored faces" in text
+    ends = numbers.interval(treated)
+    beside = f"dlib {numbers.value(treated)} {ends}".replace("\u00a0", " ").strip()
+    assert f"PSNR (region chip) {beside} 27.4 dB" in text
+
+
+def test_the_worst_group_of_each_attack_is_found(ladder: Page) -> None:
+    worst, _, groups = as_text(section(ladder, "numbers")).partition("All groups")
+    assert worst.count("age=young") == 14  # 7 attacks of 2 recognizers each
+    assert "age=old" not in worst
+    assert groups.count("age=old") == 14 + 2  # of the untreated faces too
+    first = re.search(r"all people (\w+) \S+ age=young", worst)
+    assert first and first[1] == "T3f"
+
+
+def test_hostile_names_stay_text_everywhere(adaptive: RunRecord, tmp_path: Path) -> None:
+    learned = [{**one.model_dump(), "threat": EVIL, "note": EVIL + "1"} for one in adaptive.learned]
+    controls = [{"name": EVIL + "2", "recognizer": EVIL + "3", "expected": EVIL + "4",
+                 "found": EVIL + "5"}]  # fmt: skip
+    made = changed(
+        adaptive, learned=learned, controls=controls, protocol=EVIL + "6",
+        protocol_settings={EVIL + "7": EVIL + "8"},
+        not_measured=[{"what": f"T4 {EVIL}9", "why": "\x1b[2J" + EVIL}],
+    )  # fmt: skip
+    sample_run.write(tmp_path / "run", made, n_examples=0)
+    page = Page(write_report([tmp_path / "run"], tmp_path / "out"))
+    assert "<script" not in page.source and "\x1b" not in page.source
+    for digit in "12345678":
+        assert f"{EVIL}{digit}" in page.text
+    lines = printed(made, 80)
+    assert not {unicodedata.category(c) for line in lines for c in line} & {"Cc", "Cf"}
+
+
+def test_unknown_attacks_do_not_break_a_page(adaptive: RunRecord, tmp_path: Path) -> None:
+    made = RunRecord.model_validate_json(adaptive.model_dump_json().replace('"T3f"', '"T9<b>"'))
+    sample_run.write(tmp_path / "run", made, n_examples=0)
+    page = Page(write_report([tmp_path / "run"], tmp_path / "out"))
+    assert "An attacker (T9<b>, mobilefacenet-ms1m) recognises" in page.text
+    assert "T9<b>" in "\n".join(printed(made, 60))
+
+
+@pytest.mark.parametrize("change", [{"fars": [0.1, 0.02]}, {"folds": 10}, {"ranks": []}])
+def test_one_name_for_two_protocols_is_refused(adaptive: RunRecord, change: dict[str, Any]) -> None:
+    other = changed(adaptive, protocol_settings={**adaptive.protocol_settings, **change})
+    (key,) = change
+    for pair in ([adaptive, other], [other, adaptive]):
+        with pytest.raises(DeidbenchError, match=f"both named full-v1 but differ in {key},"):
+            reading.check_comparable(pair)
+
+
+def test_settings_that_ask_for_the_same_may_stand_together(adaptive: RunRecord) -> None:
+    about = {"summary": "In other words.", "thresholds": {}}
+    same = changed(adaptive, protocol_settings={**adaptive.protocol_settings, **about})
+    reading.check_comparable([adaptive, same])
+    older = changed(adaptive, protocol_settings={})
+    reading.check_comparable([older, older])
+    for pair in ([adaptive, older], [older, adaptive]):
+        with pytest.raises(DeidbenchError, match="of an older deidbench, does not"):
+            reading.check_comparable(pair)
+
+
+def test_what_was_not_run_is_told_with_its_reason(adaptive: RunRecord) -> None:
+    def told(*gaps: tuple[str, str], made: RunRecord = adaptive) -> str:
+        listed = [{"what": what, "why": why} for what, why in gaps]
+        return " ".join(reading.summary(Run(changed(made, not_measured=listed)), 0.01))
+
+    assert "Attacks that were not run: T4: too few people." in told(("T4", "too few people."))
+    naive = sample_run.record(recognizers=TWO)
+    text = told(("attackers who adapt (T3, T4)", "not part of quick-v1"), made=naive)
+    assert "expect them to do better than these numbers. T3, T4: not part of quick-v1." in text
+
+
+def test_several_runs_of_all_attackers_stand_side_by_side(
+    adaptive: RunRecord, tmp_path: Path
+) -> None:
+    other = sample_run.record(adaptive=True, recognizers=TWO, protection=1.5, run_id="other",
+                              method="gaussian-blur", seed=1)  # fmt: skip
+    for name, made in (("a", adaptive), ("b", other)):
+        sample_run.write(tmp_path / name, made, n_examples=0)
+    page = Page(write_report([tmp_path / "a", tmp_path / "b"], tmp_path / "out"))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert section(page, "attackers").count('<em class="flag">worst case</em>') == 2
+    assert page.text.count("2 controls, all held") == 2
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_summary_of_all_attackers_is_short_and_starts_with_the_worst(
+    adaptive: RunRecord, width: int
+) -> None:
+    lines = printed(adaptive, width)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= (23 if width < 80 else 21)
+    assert lines[1].startswith("worst case: T3f by mobilefacenet-ms1m 96.8% [93, 100] at FAR")
+    text = " ".join("\n".join(lines).split())
+    for threat in ("P", "T2", "T3", "T3f", "T4", "T5"):
+        (line,) = [one for one in lines if re.match(rf"{threat} +\w", one) and "D_sys" not in one]
+        assert sample_run.WHITE_BOX in line  # the strongest recognizer only
+    assert "T5 D_sys 0.451" in text and "T6 treated or not: AUC 0.962" in text
+    assert "controls: 2 held" in text
+    assert "but for T1 the strongest recognizer only" in text
+
+
+def test_a_summary_without_adapted_attackers_says_so() -> None:
+    naive = sample_run.record(recognizers=TWO)
+    rows = [*naive.rows, *worst_rows(naive.rows)]
+    made = changed(naive, rows=[row.model_dump() for row in rows])
+    assert printed(made, 120)[1].startswith("worst case (nobody adapted): T2 by ")
 
 
 # Several runs

@@ -178,8 +178,7 @@ def check_comparable(records: Iterable[RunRecord]) -> None:
     versions: dict[str, set[int]] = {}
     for record in records:
         protocols.add(record.protocol)
-        if record.protocol_settings:  # records of older versions do not tell
-            _refuse_other(settings.setdefault(record.protocol, _asked(record)), record)
+        _refuse_other(settings.setdefault(record.protocol, _asked(record)), record)
         for row in record.rows:
             versions.setdefault(row.metric, set()).add(row.version)
     if len(protocols) > 1:
@@ -203,10 +202,16 @@ def _asked(record: RunRecord) -> dict[str, object]:
 
 def _refuse_other(settings: dict[str, object], record: RunRecord) -> None:
     mine = _asked(record)
+    name = numbers.plain(record.protocol)
     keys = [key for key in {**settings, **mine} if settings.get(key) != mine.get(key)]
+    if keys and not (settings and mine):  # an older deidbench did not record them
+        raise DeidbenchError(
+            f"one run of protocol {name} tells its settings and another, of an older deidbench, "
+            "does not, so they cannot stand side by side; evaluate the older one again."
+        )
     if keys:
         raise DeidbenchError(
-            f"the runs follow two protocols that are both named {numbers.plain(record.protocol)} "
+            f"the runs follow two protocols that are both named {name} "
             f"but differ in {_listed(keys)}, so they cannot stand side by side; report them apart."
         )
 

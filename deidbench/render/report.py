@@ -283,7 +283,8 @@ def _trade_off(runs: Sequence[Run]) -> Panel | None:
         if not worst or not change:
             continue
         x, y = change[0], worst[0]
-        ink = (y.threat or "T1") if len(runs) == 1 else _ink(i)
+        own = y.threat if y.threat in figures.THREATS else "T1"  # a guest's has no colour
+        ink = own if len(runs) == 1 else _ink(i)
         at, ends = _either_way(y)
         points.append(figures.Point(run.letter, ink, x.value or 0, at, _ends(x), ends))
         control = run.success("T0", y.recognizer or "", None)

@@ -297,7 +297,8 @@ def worst_groups(runs: Sequence[Run], far: float | None) -> Table:
     about = "The group of people that each attack recognises best; the worst attack first."
     table = Table("worst-groups", about, heads)
     for run in runs:
-        for row in sorted(_worst_of_groups(run, far).values(), key=reading.strength):
+        worst = [row for row in _worst_of_groups(run, far).values() if row.threat != "T0"]
+        for row in sorted(worst, key=reading.strength):
             whole = run.success(row.threat or "", row.recognizer or "", far)
             attack = Cell(numbers.plain(row.threat or ""), head=True, tone=row.threat or "")
             cells = [Cell(numbers.plain(t or "")) for t in (row.recognizer, row.group)]

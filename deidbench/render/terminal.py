@@ -20,7 +20,7 @@ IN_REPORT_ONLY = ("head-pose", "landmark-error", "box-iou", "age-", "gender-")
 """How the names begin of what a short summary has no room for."""
 COLOURS = {"T0": "dim", "T1": "bold", "T1w": "magenta", "T2": "cyan", "P": "bold",
            "T3": "red", "T3f": "red", "T4": "yellow", "T5": "blue"}  # fmt: skip
-ALWAYS = ("T0", "T1", "T1w")
+ALWAYS = ("T1", "T1w")
 """Threats under which each recognizer has its line, however many there are."""
 MOST_LINES = 12
 
@@ -41,11 +41,11 @@ def summary_table(record: RunRecord, width: int | None) -> RenderableType:
         _attacks(run, shown, far, narrow),
     ]
     if len(shown) < len(_measured(run)):
-        parts.append(Text("after T1 the strongest recognizer only; all are in the report"))
+        parts.append(Text("but for T1 the strongest recognizer only; report: all"))
     parts += _without_recognition(run)
     if run.inverted():
-        parts.append(Text("* clearly below 0.5: identity with its sign flipped, still one"))
-    parts += [_utility(run), *_controls(record), *_lost(record), _unknown(record)]
+        parts.append(Text("* clearly below 0.5: identity, with its sign flipped"))
+    parts += [_utility(run), *_held_and_lost(record), _unknown(record)]
     return Group(*parts)
 
 
@@ -79,7 +79,7 @@ def _measured(run: Run) -> list[tuple[str, str]]:
 
 
 def _shown(run: Run, far: float | None) -> list[tuple[str, str]]:
-    """Those that there is room for: of many, the strongest recognizer of the later threats."""
+    """Those that there is room for: of many, the strongest recognizer but under T1."""
     found = _measured(run)
     if len(found) <= MOST_LINES:
         return found
@@ -123,11 +123,6 @@ def _without_recognition(run: Run) -> list[Text]:
     return [Text("; ".join(told))] if told else []
 
 
-def _controls(record: RunRecord) -> list[Text]:
-    count = len(record.controls)
-    return [Text(f"controls: {count} held", style="green")] if count else []
-
-
 def _utility(run: Run) -> Text:
     parts = []
     for row in run.rows(threat=None):
@@ -140,14 +135,14 @@ def _utility(run: Run) -> Text:
     return Text("utility: " + numbers.plain(", ".join(parts) or "not measured"))
 
 
-def _lost(record: RunRecord) -> list[Text]:
-    """How many of the measured images were lost, and where; nothing where none was."""
-    found = [
-        f"{count} {name.replace('_', ' ')}" for name, count in record.failures.items() if count
-    ]
-    if not found:
-        return []
-    return [Text("images lost: " + numbers.plain(", ".join(found)) + " (see images.parquet)")]
+def _held_and_lost(record: RunRecord) -> list[Text]:
+    """The controls, and how many of the measured images were lost, and where."""
+    count = len(record.controls)
+    parts = [Text(f"controls: {count} held", style="green")] if count else []
+    lost = [f"{n} {name.replace('_', ' ')}" for name, n in record.failures.items() if n]
+    if lost:
+        parts.append(Text(f"images lost: {numbers.plain(', '.join(lost))} (see images.parquet)"))
+    return [Text("; ").join(parts)] if parts else []
 
 
 def _lacks(threshold: ThresholdRecord) -> bool:
