@@ -57,8 +57,11 @@ class School:
     """What the attackers of a job learn from; the same faces for all recognizers."""
 
     job: Job
-    stages: Stages
-    _memories: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> Stages:
+        """Of the job's method."""
+        return self.job.stages
 
     @cached_property
     def rows(self) -> BoolArray:
@@ -102,14 +105,13 @@ class School:
 
     def lesson(self, embeddings: Embeddings, similarity: Similarity) -> Lesson:
         """From embeddings of all samples to those that are learnt from."""
-        clean, treated = embeddings.clean[self.samples], embeddings.treated[self.samples]
-        usable = np.isfinite(clean).all(1) & np.isfinite(treated).all(1)
-        again = embeddings.rekeyed
-        rekeyed = None if again is None else again[self.samples][usable]
-        chosen = Embeddings(clean[usable], treated[usable], rekeyed)
+        known = embeddings.of(self.samples)
+        sides = [side for side in (known.clean, known.treated, known.rekeyed) if side is not None]
+        usable = np.logical_and.reduce([np.isfinite(side).all(1) for side in sides])
         return Lesson(
-            chosen, self.subjects[usable], self.held[usable], similarity, self.job.config.seed
-        )
+            known.of(usable), self.subjects[usable], self.held[usable], similarity,
+            self.job.config.seed,
+        )  # fmt: skip
 
     def remembered(self, threat: Any, *learner: Recognizer) -> Mapping[str, Any]:
         """What a threat remembers of the faces, learnt once and cached."""
@@ -118,14 +120,8 @@ class School:
             self.samples.tolist(), self.held.tolist(),
             [[one.name, one.weights_sha256] for one in learner], self.job.config.seed,
         )  # fmt: skip
-        if key not in self._memories:
-            timed = self.stages.timed(f"learn {threat.id}", len(self.samples))
-            with timed:
-                self._memories[key] = self.stages.cache.get(
-                    "learn", key, lambda: threat.learn(self.faces(), *learner)
-                )
-        memory: Mapping[str, Any] = self._memories[key]
-        return memory
+        with self.stages.timed(f"learn {threat.id}", len(self.samples)):
+            return self.stages.cache.get("learn", key, lambda: threat.learn(self.faces(), *learner))
 
     def faces(self) -> FaceLesson:
         """The learning faces themselves."""
@@ -144,13 +140,17 @@ class Attacker:
 
     job: Job
     recognizer: Recognizer
-    stages: Stages
     school: School
     learned: list[schema.LearnedRecord] = field(default_factory=list)
     """What those who learn have chosen."""
     restorers: dict[str, Restorer] = field(default_factory=dict)
-    """What those who restore images have chosen, by threat."""
+    """What those who learned to restore images have chosen, by threat."""
     _sides: dict[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> Stages:
+        """Of the job's method."""
+        return self.job.stages
 
     def embedded(self, side: Side) -> FloatArray:
         """Embeddings of all samples on one side, (N, D)."""
@@ -226,7 +226,8 @@ class Attacker:
         memory = self.school.remembered(threat)
         held = self.school.held if memory else np.ones(len(self.school.samples), bool)
         chosen, note = self._best(threat.restorers(memory), self.school.samples[held])
-        self.restorers[threat.id] = chosen
+        if memory:
+            self.restorers[threat.id] = chosen
         self._note(threat, note, chosen)
         restored = self.stages.embed(
             self.recognizer, "treated", restorer=chosen, rows=self.job.published
@@ -235,8 +236,7 @@ class Attacker:
 
     def _best(self, restorers: Sequence[Restorer], samples: Any) -> tuple[Restorer, str]:
         """The restorer behind which learning faces are told apart best, and how well by each."""
-        rows = np.zeros(len(self.job.samples), bool)
-        rows[samples] = True
+        rows = self.job.rows(samples)
         pairs = cross_pairs(samples, self.job.ruler.subjects)
         found: list[tuple[float, Restorer]] = []
         for restorer in restorers:
@@ -252,9 +252,7 @@ class Attacker:
     def _with_adapted(self, threat: Any, views: Sequence[View]) -> Iterator[Assault]:
         """Everything embedded anew by the recognizer that learnt."""
         memory = self.school.remembered(threat, self.recognizer)
-        other = Attacker(
-            self.job, threat.adapted(memory, self.recognizer), self.stages, self.school
-        )
+        other = Attacker(self.job, threat.adapted(memory, self.recognizer), self.school)
         self._note(threat, getattr(threat, "note", None))
         yield from self._with_embeddings(threat, views, other.embedded)
 
@@ -332,11 +330,11 @@ class Detection:
         return statistics.count_images(self.treated, self.clean, self.owner, weights)
 
 
-def detect(job: Job, stages: Stages, school: School, threat: Any) -> Detection:
+def detect(school: School, threat: Any) -> Detection:
     """What a detector of treatment (T6) says of the measured images."""
+    job = school.job
     detector = threat.detector(school.remembered(threat))
-    rows = np.isin(np.arange(len(job.samples)), job.measured)
-    clean, treated = stages.judged(detector, threat.id, rows)
+    clean, treated = job.stages.judged(detector, threat.id, job.rows(job.measured))
     there = np.isfinite(clean) & np.isfinite(treated)
     return Detection(treated[there], clean[there], job.ruler.subjects[there])
 
@@ -353,20 +351,17 @@ def detected_rows(job: Job, threat: Threat, found: Detection) -> Iterator[schema
 
 
 def restored_rows(attacker: Attacker) -> Iterator[schema.MetricRow]:
-    """How like the originals the images are that a restorer makes of treated ones (T4)."""
+    """How like the originals the images are that restorers make of treated ones."""
     job, samples = attacker.job, attacker.job.measured
-    restorer = attacker.restorers.get("T4")
-    if restorer is None:
-        return
-    for metric in job.ruler.metrics:
-        if metric.name not in RESTORATION_METRICS:
-            continue
-        rows = np.isin(np.arange(len(job.samples)), samples)
-        values = attacker.stages.compare(metric, restorer=restorer, rows=rows)
-        for region, column in values.items():
-            yield measure.mean_row(
-                metric.name, column[samples], job.ruler.subjects[samples], job.ruler.weights,
-                threat="T4", recognizer=attacker.recognizer.name, params={"region": region},
-                unit=metric.unit, version=metric.version,
-                higher_is_better=not metric.higher_is_better,
-            )  # fmt: skip
+    owner = job.ruler.subjects[samples]
+    wanted = [metric for metric in job.ruler.metrics if metric.name in RESTORATION_METRICS]
+    for threat, restorer in attacker.restorers.items():
+        for metric in wanted:
+            values = job.stages.compare(metric, restorer=restorer, rows=job.rows(samples))
+            for region, column in values.items():
+                yield measure.mean_row(
+                    metric.name, column[samples], owner, job.ruler.weights, threat=threat,
+                    recognizer=attacker.recognizer.name, params={"region": region},
+                    unit=metric.unit, version=metric.version,
+                    higher_is_better=not metric.higher_is_better,
+                )  # fmt: skip

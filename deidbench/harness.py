@@ -158,11 +158,11 @@ def _twins(job: Job) -> list[str]:
 
 def attack(job: Job, findings: Findings) -> None:
     """All threats by all recognizers, then the worst of them."""
-    school = School(job, job.stages)
+    school = School(job)
     taught = [t for t in job.threats if not hasattr(t, "learn") or not school.why_not]
     findings.untaught = {t.id: str(school.why_not) for t in job.threats if t not in taught}
     for recognizer in job.recognizers:
-        attacker = Attacker(job, recognizer, job.stages, school)
+        attacker = Attacker(job, recognizer, school)
         for threat in filter(attacker.may, taught):
             for assault in attacker.assaults(threat):
                 _measure(job, assault, findings)
@@ -170,8 +170,7 @@ def attack(job: Job, findings: Findings) -> None:
         findings.learned += attacker.learned
     for threat in taught:
         if threat.kind == "detection":
-            found = detect(job, job.stages, school, threat)
-            findings.rows += detected_rows(job, threat, found)
+            findings.rows += detected_rows(job, threat, detect(school, threat))
     findings.rows += worst_rows(findings.rows)
 
 

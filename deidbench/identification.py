@@ -7,7 +7,7 @@ The words are those of ISO/IEC 19795-1: a search is mated when its person is enr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from . import statistics
 from .errors import MetricUndefinedError
 from .measure import Ruler, mean_row
-from .pairs import DECIMALS, PairList, score
+from .pairs import score_matrix
 from .results.schema import CmcCurve, MetricRow
 from .types import View
 
@@ -81,9 +81,6 @@ def search(
     people: IntArray | None = None,
 ) -> Searches:
     """Search for each image that is not in the gallery: another photo than the enrolled one.
-
-    Scores are those of ``pairs.score`` but for the last of their decimals: they are computed in
-    double precision, since products of matrices are 30 times faster than pair by pair.
 
     Args:
         enrolled, probe: (N, D) embeddings of all samples, rows of NaN for lost faces.
@@ -257,12 +254,11 @@ def _search(
     score_of, best = np.full((2, len(probes)), np.nan, np.float32)
     above, equal = np.zeros((2, len(probes)), np.int64)
     column = _columns(owner, held)
-    compare = _comparison(gallery, similarity)
     made = np.flatnonzero(_found(probes))
     step = max(1, CELLS // max(len(gallery), 1))
     for start in range(0, len(made), step):
         rows = made[start : start + step]
-        scores = compare(probes[rows])
+        scores = score_matrix(probes[rows], gallery, similarity)
         known = np.flatnonzero(column[rows] >= 0)
         own = known, column[rows][known]
         score_of[rows[known]] = scores[own]
@@ -295,47 +291,6 @@ def _columns(owner: IntArray, enrolled: IntArray) -> IntArray:
     column = np.append(order, -1)[place]
     known = np.append(enrolled, -1)[column]
     return np.where(known == owner, column, -1)
-
-
-def _comparison(gallery: FloatArray, similarity: str) -> Callable[[FloatArray], FloatArray]:
-    """(N, D) -> a function of probes (b, D) to rounded scores (b, N) float32."""
-    if similarity == "cosine":
-        unit = _unit(gallery).T
-        return lambda probes: _rounded(_unit(probes) @ unit)
-    if similarity == "negative-euclidean":
-        doubles = gallery.astype(np.float64)
-        return lambda probes: _rounded(_negative_distance(probes, doubles))
-    return lambda probes: _pair_by_pair(probes, gallery, similarity)
-
-
-def _unit(embeddings: FloatArray) -> FloatArray:
-    doubles = embeddings.astype(np.float64)
-    norms = np.linalg.norm(doubles, axis=1, keepdims=True)
-    unit: FloatArray = doubles / np.maximum(norms, 1e-12)
-    return unit
-
-
-def _negative_distance(probes: FloatArray, gallery: FloatArray) -> FloatArray:
-    """|a|^2 + |b|^2 - 2 ab, whose rounding errors do not reach ``DECIMALS`` in double precision."""
-    doubles = probes.astype(np.float64)
-    squares = doubles @ (-2 * gallery).T
-    squares += np.einsum("ij,ij->i", gallery, gallery)
-    squares += np.einsum("ij,ij->i", doubles, doubles)[:, None]
-    distances: FloatArray = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
-    return np.negative(distances, out=distances)
-
-
-def _rounded(scores: FloatArray) -> FloatArray:
-    scores *= 10**DECIMALS
-    return np.rint(scores, out=scores).astype(np.float32) / np.float32(10**DECIMALS)
-
-
-def _pair_by_pair(probes: FloatArray, gallery: FloatArray, similarity: str) -> FloatArray:
-    shape = len(probes), len(gallery)
-    at_probe, at_gallery = (index.ravel().astype(np.int32) for index in np.indices(shape))
-    unknown = np.zeros(len(at_probe), bool)
-    pairs = PairList("cross", at_gallery, at_probe, unknown, unknown)
-    return score(gallery, probes, pairs, similarity).reshape(shape)
 
 
 def _rank_row(searches: Searches, ruler: Ruler, k: int, *, view: View, **fields: Any) -> MetricRow:

@@ -74,19 +74,14 @@ class Job:
     held: BoolArray
     """Which of them are of people that attackers choose by, and fit nothing on."""
 
-    def rows(self, *parts: str) -> BoolArray:
-        """Which samples are in any of some parts, (N,)."""
-        chosen = np.zeros(len(self.samples), bool)
-        for part in parts:
-            chosen[self.split.indices(self.samples, part)] = True
-        return chosen
+    def rows(self, indices: IntArray) -> BoolArray:
+        """Which samples are meant by some indices, (N,)."""
+        return np.isin(np.arange(len(self.samples)), indices)
 
     @property
     def used(self) -> BoolArray:
         """Which samples are published or learnt from, (N,)."""
-        used = self.published.copy()
-        used[self.learning] = True
-        return used
+        return self.published | self.rows(self.learning)
 
 
 def prepare(config: RunConfig, progress: Progress) -> Job:

@@ -38,6 +38,7 @@ Side = Literal["clean", "treated", "detected"]
 """Which faces are embedded: clean; treated, by the clean landmarks; treated, detected anew."""
 
 
+BOTH: tuple[Literal["clean"], Literal["treated"]] = ("clean", "treated")
 SOURCES = ("stages.py", "treatment.py", "alignment.py", "geometry.py", "images.py")
 LIBRARIES = ("torch", "facenet-pytorch", "pillow", "lpips")
 UNREADABLE = "unreadable"
@@ -179,18 +180,20 @@ class Stages:
         self, detector: Callable[[torch.Tensor], torch.Tensor], stage: str, rows: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
         """A detector's scores of clean and of treated faces, (N,) each; NaN where there is none."""
-        scores = np.full((2, len(self.samples)), np.nan, np.float32)
+        scores: dict[Literal["clean", "treated"], FloatArray] = {
+            side: np.full(len(self.samples), np.nan, np.float32) for side in BOTH
+        }
         for batch in self.progress.track(self.batches, stage):
             wanted = rows[batch.start :][: len(batch.samples)]
-            for row, side in enumerate(("clean", "treated")):
-                chips, there = self._faces(batch, side)  # type: ignore[arg-type]
+            for side, row in scores.items():
+                chips, there = self._faces(batch, side)
                 chosen = np.flatnonzero(wanted & there)
                 if chosen.size:
                     faces = to_float(torch.from_numpy(chips[chosen])).to(self.device)
                     with torch.inference_mode():
                         judged = in_pieces(detector, faces).cpu().numpy()
-                    scores[row, batch.start + chosen] = judged
-        return scores[0], scores[1]
+                    row[batch.start + chosen] = judged
+        return scores["clean"], scores["treated"]
 
     def method_of(self, part: str) -> Method:
         """The method as it treats the faces of a part: fitted on them, where it needs that."""
@@ -200,7 +203,7 @@ class Stages:
         """The same faces treated with another key; these very stages where no key changes them."""
         if hasattr(self.method, "treat"):
             return self  # files that somebody treated once
-        other = self._twin(seed=seed)
+        other = self._twin(seed=seed, timings=self.timings)
         first = next((b for b in self.batches if self.treated_chips(b)["treated"].any()), None)
         if first is None:
             return self
@@ -212,7 +215,8 @@ class Stages:
         return self._twin(method=method, progress=Progress(quiet=True))
 
     def _twin(self, **changes: Any) -> Stages:
-        other = replace(self, timings={}, problems={}, _files={}, _treated_digests={}, **changes)
+        fresh: dict[str, Any] = {"timings": {}, "problems": {}, "_files": {}}
+        other = replace(self, _treated_digests={}, **(fresh | changes))
         for shared in ("batches", "_aligner", "_environment"):  # they hang on neither
             other.__dict__[shared] = getattr(self, shared)
         return other

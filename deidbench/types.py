@@ -190,7 +190,10 @@ class ScoreCounts:
 
 
 class VerificationMetric(Protocol):
-    """A number made of genuine and impostor scores."""
+    """A number made of genuine and impostor scores.
+
+    ``threats`` may name those that it makes sense of; the default is all.
+    """
 
     name: str
     version: int
@@ -273,6 +276,11 @@ class Embeddings:
     treated: FloatArray
     rekeyed: FloatArray | None = None
     """Treated again with another key, for threats that ask for it; None to all others."""
+
+    def of(self, rows: IntArray | BoolArray) -> Embeddings:
+        """Those of some samples."""
+        rekeyed = None if self.rekeyed is None else self.rekeyed[rows]
+        return Embeddings(self.clean[rows], self.treated[rows], rekeyed)
 
 
 @dataclass(frozen=True)

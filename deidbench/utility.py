@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .errors import MetricUndefinedError
+from .groups import SMALLEST_GROUP
 from .measure import mean_row
 from .results.schema import MetricRow
+from .stages import BOTH
 from .types import Sample
 
 if TYPE_CHECKING:
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
     from .types import BoolArray, FloatArray, IntArray
 
     Regions = Mapping[str, FloatArray]
-
-SIDES: tuple[Literal["clean"], Literal["treated"]] = ("clean", "treated")
-SMALLEST_GROUP = 2
-"""People: a group of one would publish that person's own number."""
 
 
 def image_values(
@@ -53,7 +51,7 @@ def set_rows(stages: Stages, metrics: Sequence[Any], chosen: IntArray) -> Iterat
         if metric.kind != "set":
             continue
         rows = np.isin(np.arange(len(stages.samples)), chosen)
-        clean, treated = (stages.features(metric, side, rows) for side in SIDES)
+        clean, treated = (stages.features(metric, side, rows) for side in BOTH)
         sides = clean[chosen], treated[chosen]
         both = np.isfinite(sides[0]).all(1) & np.isfinite(sides[1]).all(1)
         value, note = None, _set_note(metric, int(both.sum()))

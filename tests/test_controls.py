@@ -20,7 +20,7 @@ from deidbench.controls.stand_ins import Grey, MildBlur, Unchanged
 from deidbench.errors import ControlError
 from deidbench.progress import Progress
 from deidbench.setup import Job, prepare
-from deidbench.threats import _maps, _purifiers, _unet
+from deidbench.threats import _maps, _purifiers, _refine, _unet
 from deidbench.threats._unet import Schedule
 from deidbench.threats.adapted import Adapted
 from deidbench.threats.detection import Detection
@@ -59,7 +59,7 @@ def trial(job: Job, *threats: Any) -> Trial:
     job = replace(job, threats=chosen)
     blur = controls._with(job, MildBlur())
     restorers = {
-        controls._title(part): part.restorers(part.learn(School(blur, blur.stages).faces()))
+        controls._title(part): part.restorers(part.learn(School(blur).faces()))
         for threat in threats
         if threat.kind == "images"
         for part in controls._alone(threat)
@@ -133,6 +133,22 @@ def test_a_ridge_map_that_learns_from_shuffled_faces_fails(
         lambda faces, penalties: whole(replace(faces, clean=shuffle(faces.clean)), penalties),
     )  # fmt: skip
     assert "T3 (ridge)" in failed(job, Adapted())
+
+
+def test_a_network_without_a_gradient_fails(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _refine.contrast
+    monkeypatch.setattr(_refine, "contrast", lambda *sides: 0 * whole(*sides))
+    assert "T3 (network) on turned embeddings" in failed(job, Adapted())
+
+
+def test_a_network_that_learns_from_shuffled_people_fails(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _refine.contrast
+    monkeypatch.setattr(
+        _refine, "contrast", lambda enrolled, probe, owner: whole(enrolled, probe.roll(9, 0), owner)
+    )
+    assert "T3 (network) on turned embeddings" in failed(job, Adapted())
 
 
 def test_a_restorer_that_learns_from_shuffled_faces_fails(

@@ -14,7 +14,6 @@ from scipy.linalg import inv, sqrtm
 from sklearn.linear_model import Ridge
 
 from deidbench.errors import DeidbenchError
-from deidbench.metrics.auc import AreaUnderCurve
 from deidbench.threats import _maps
 from deidbench.threats._maps import Faces
 from deidbench.threats._refine import contrast
@@ -216,13 +215,6 @@ def test_a_fused_cosine_is_the_weighted_sum_of_cosines() -> None:
 
     expected = sum(w * cosines(one) for w, one in zip(weights, parts, strict=True))
     assert cosines(_maps.fused(parts, weights)) == pytest.approx(expected)
-
-
-@quick
-@given(st.lists(st.integers(-3, 3), min_size=1), st.lists(st.integers(-3, 3), min_size=1))
-def test_the_area_is_that_of_the_metric(genuine: list[int], impostor: list[int]) -> None:
-    sides = np.array(genuine, float), np.array(impostor, float)
-    assert _maps.area(*sides) == AreaUnderCurve()(genuine=sides[0], impostor=sides[1])
 
 
 def test_the_loss_is_that_of_a_naive_loop() -> None:

@@ -72,10 +72,10 @@ def check(job: Job) -> tuple[list[ControlRecord], list[NotMeasured]]:
         return [], [NotMeasured(what="controls", why=f"fewer than {FEWEST_PEOPLE} people in EVAL")]
     job.progress.say("controls: every attack is tried where its outcome is known")
     small = _fewer_people(job)
-    taught = School(small, small.stages).people >= FEWEST_TEACHERS
+    taught = School(small).people >= FEWEST_TEACHERS
     blur = _with(small, MildBlur())
     restorers = {
-        _title(part): part.restorers(School(blur, blur.stages).remembered(part))
+        _title(part): part.restorers(School(blur).remembered(part))
         for threat in job.threats
         for part in (_alone(threat) if threat.kind == "images" and taught else ())
     }
@@ -104,7 +104,7 @@ class Trial:
     def records(self) -> Iterator[ControlRecord]:
         """One control after the other."""
         clean = self._clean()
-        yield self._mirrored(clean)
+        yield self._mirrored()
         for threat in self._threats("embeddings", "recognizer"):
             yield from self._grey(threat)
             yield self._unchanged(threat, clean)
@@ -128,10 +128,9 @@ class Trial:
     def _clean(self) -> Outcome:
         """Clean faces against clean faces."""
         attacker = self._attacker(Unchanged())
-        clean = next(one for one in self.job.threats if one.probe == "clean")
-        return self._outcome(attacker, clean)
+        return self._compared(attacker, *[attacker.embedded("clean")] * 2)
 
-    def _mirrored(self, clean: Outcome) -> ControlRecord:
+    def _mirrored(self) -> ControlRecord:
         attacker = self._attacker(Unchanged())
         scores, same = attacker.before.scores, self.job.cross.same
         made = ~np.isnan(scores)
@@ -183,7 +182,7 @@ class Trial:
         clean = self._attacker(Unchanged()).embedded("clean")
         turned = clean @ rotation(clean.shape[1]).astype(clean.dtype)
         job = _with(self.job, Unchanged())
-        attacker = Attacker(job, self.recognizer, job.stages, School(job, job.stages))
+        attacker = Attacker(job, self.recognizer, School(job))
         attacker.replace_sides(clean=clean, treated=turned, rekeyed=turned)
         naive = self._compared(attacker, clean, turned)
         outcome = self._outcome(attacker, threat)
@@ -241,9 +240,7 @@ class Trial:
         """The recognizer before the faces of a method; embedded once for all controls."""
         if method.name not in self._attackers:
             job = _with(self.job, method)
-            self._attackers[method.name] = Attacker(
-                job, self.recognizer, job.stages, School(job, job.stages)
-            )
+            self._attackers[method.name] = Attacker(job, self.recognizer, School(job))
         return self._attackers[method.name]
 
     def _assault(self, attacker: Attacker, threat: Any) -> Assault:
@@ -299,7 +296,7 @@ def _detectors(job: Job) -> Iterator[ControlRecord]:
 
 def _detector(job: Job, threat: Any) -> ControlRecord:
     unseen = isinstance(job.method, Unchanged)
-    found = detect(job, job.stages, School(job, job.stages), threat)
+    found = detect(School(job), threat)
     outcome = _outcome(job, found.scored, found.counts(job.ruler.weights))
     low, high = outcome.interval()
     return judged(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from deidbench import pairs
+from deidbench.statistics import auc
 
 from ._refine import LOOKS, Network, trained
 
@@ -155,13 +156,6 @@ def unit(embeddings: FloatArray) -> FloatArray:
     return rows
 
 
-def area(genuine: FloatArray, impostor: FloatArray) -> float:
-    """Area under the ROC curve, as the metric 'auc' has it: a tie counts as half."""
-    rows, columns = np.sort(genuine), np.sort(impostor)
-    below, not_above = (np.searchsorted(columns, rows, edge).sum() for edge in ("left", "right"))
-    return float((below + not_above) / (2 * rows.size * columns.size))
-
-
 def held_auc(gaze: Gaze, faces: Faces) -> float | None:
     """AUC over each two different images, scored as a run scores them; None without both kinds."""
     if not measurable(faces.subjects):
@@ -174,7 +168,7 @@ def held_auc(gaze: Gaze, faces: Faces) -> float | None:
     )
     scores = pairs.score(*gaze.sides(faces), both_ways, gaze.similarity)
     same = np.concatenate([listed.same, listed.same])
-    return area(scores[same], scores[~same])
+    return auc(scores[same], scores[~same])
 
 
 def measurable(subjects: IntArray) -> bool:
@@ -385,7 +379,7 @@ def _quick_auc(gaze: Gaze, faces: Faces) -> float:
     scores = (enrolled @ probe.T).round(pairs.DECIMALS)
     same = faces.subjects[:, None] == faces.subjects
     other = ~np.eye(len(scores), dtype=bool)
-    return area(scores[same & other], scores[~same])
+    return auc(scores[same & other], scores[~same])
 
 
 def _simplex(parts: int) -> list[tuple[float, ...]]:

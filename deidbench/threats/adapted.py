@@ -20,7 +20,7 @@ class Adapted(Learner):
     - "whitened": treated against treated, where what varies within a person counts less.
     - "ridge": clean against g(treated), g linear with g(treated) ~ clean.
     - "fused": the weighted sum of naive, ridge and whitened; both versions are enrolled.
-    - "mlp", "fused mlp": ridge and fused, with a small network behind each side.
+    - "network", "mlp", "fused mlp": naive, ridge and fused, with a small network behind each side.
 
     Penalties, shrinkages, weights and how long a network learns are chosen by folds over the people
     who are not held, the way among the held people; then it is fitted again on all.
@@ -33,7 +33,7 @@ class Adapted(Learner):
     probe = "treated"
     mapped_against = "clean"
 
-    TRIED = ("ridge", "mlp")
+    TRIED = ("ridge", "network")
     WAYS: ClassVar[Mapping[str, Way]] = {
         "as T1": lambda study: study.as_it_is("clean"),
         "as T2": lambda study: study.as_it_is("treated"),
@@ -42,6 +42,7 @@ class Adapted(Learner):
         "whitened": lambda study: study.whitened,
         "ridge": lambda study: study.ridge,
         "fused": lambda study: study.fused,
+        "network": lambda study: study.refined(_maps.naive),
         "mlp": lambda study: study.refined(study.ridge),
         "fused mlp": lambda study: study.refined(study.fused),
     }
