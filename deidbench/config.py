@@ -8,7 +8,7 @@ from typing import Literal
 
 from .errors import DeidbenchError
 
-PROTOCOL = "quick-v1"
+PROTOCOL = "standard-v1"
 """What ``evaluate`` follows unless it is told otherwise."""
 ALL = "all"
 """In place of names: every part of that kind that can be had and needs no argument."""

@@ -76,20 +76,25 @@ def held_out(subjects: Sequence[Any], *, seed: int, share: float = 0.25) -> list
 def limit_subjects(samples: Sequence[Sample], limit: int | None, *, seed: int) -> list[Sample]:
     """All samples of a draw of people, the same draw for the same seed.
 
-    Each of the dataset's own parts keeps its share.
+    Each of the dataset's own parts keeps its share. People whom attackers learn from do not count:
+    as large a share of them is kept.
     """
     if limit is None:
         return list(samples)
     parts: dict[str | None, set[str]] = {}
     for sample in samples:
         parts.setdefault(sample.split, set()).add(sample.subject)
-    ranked = [
-        ((rank + 0.5) / len(people), name)  # how far down in its part: comparable between parts
-        for people in parts.values()
-        for rank, name in enumerate(_shuffled(people, seed))
-    ]
-    kept = {name for _, name in sorted(ranked)[:limit]}
+    teachers = _ranked(parts.pop(ATTACKER_TRAIN, set()), seed)
+    ranked = sorted(one for people in parts.values() for one in _ranked(people, seed))
+    kept = {name for _, name in ranked[:limit]}
+    kept |= {name for place, name in teachers if place <= limit / len(ranked)}
     return [sample for sample in samples if sample.subject in kept]
+
+
+def _ranked(people: Iterable[str], seed: int) -> list[tuple[float, str]]:
+    """How far down each person is in a draw of their part: comparable between parts."""
+    order = _shuffled(people, seed)
+    return [((place + 0.5) / len(order), name) for place, name in enumerate(order)]
 
 
 def _own_parts(samples: Sequence[Sample]) -> dict[str, frozenset[str]]:

@@ -85,7 +85,10 @@ def vary(folder: Path) -> None:
 
 
 def run(faces: Path, out: Path, **settings: object) -> tuple[Path, RunRecord]:
-    defaults = {"method": "pixelate", "recognizers": ("sface",), "draws": 100, "batch_size": 7}
+    defaults = {
+        "method": "pixelate", "recognizers": ("sface",), "draws": 100, "batch_size": 7,
+        "protocol": "quick-v1",
+    }  # fmt: skip
     config = RunConfig(dataset=f"folder:{faces}", out=out, **{**defaults, **settings})  # type: ignore[arg-type]
     return evaluate(config, Progress(quiet=True))
 
@@ -239,7 +242,7 @@ sys.dont_write_bytecode = True  # or half a module would be left for the next pr
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))  # as a disk that fills up
 from deidbench.cli import main
 sys.argv = ["deidbench", "evaluate", "--method", "pixelate", "--recognizers", "sface", "--quiet",
-            "--limit-subjects", "8", "--out", sys.argv[1]]
+            "--limit-subjects", "8", "--protocol", "quick-v1", "--out", sys.argv[1]]
 main()
 """
 

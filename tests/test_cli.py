@@ -109,6 +109,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
 def test_json_has_stdout_to_itself(home: Path, tmp_path: Path) -> None:
     done = deidbench(
         "evaluate", "--method", "pixelate", "--recognizers", "sface", "--limit-subjects", "6",
+        "--protocol", "quick-v1",
         "--draws", "100", "--json", "--out", "run", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -123,6 +124,7 @@ def test_json_has_stdout_to_itself(home: Path, tmp_path: Path) -> None:
 def test_a_narrow_terminal_shows_the_summary_whole(home: Path, tmp_path: Path) -> None:
     done = deidbench(
         "evaluate", "--method", "pixelate", "--recognizers", "sface", "--limit-subjects", "6",
+        "--protocol", "quick-v1",
         "--draws", "100", "--quiet", cwd=tmp_path, COLUMNS="60",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

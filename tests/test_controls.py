@@ -57,14 +57,15 @@ def trial(job: Job, *threats: Any) -> Trial:
     """Controls of some threats alone, with T0 beside them."""
     chosen = [one for one in job.threats if one.id == "T0"] + list(threats)
     job = replace(job, threats=chosen)
-    blur = controls._with(job, MildBlur())
+    blur = controls.mild_blur(job)
+    lesson = School(controls._with(job, blur)).faces()
     restorers = {
-        controls._title(part): part.restorers(part.learn(School(blur).faces()))
+        controls._title(part): part.restorers(part.learn(lesson))
         for threat in threats
         if threat.kind == "images"
         for part in controls._alone(threat)
     }
-    return Trial(job, job.recognizers[0], restorers, taught=True)
+    return Trial(job, job.recognizers[0], blur, restorers, taught=True)
 
 
 def failed(job: Job, *threats: Any) -> str:
@@ -251,9 +252,22 @@ def test_stand_ins_are_what_they_say() -> None:
     assert torch.equal(Grey().deidentify(faces, seed=0), torch.full_like(faces, 0.5))
     from scipy.ndimage import gaussian_filter
 
-    sigma = controls.stand_ins.BLUR * 64
+    sigma = 0.03 * 64
     expected = gaussian_filter(faces.numpy(), (0, 0, sigma, sigma), mode="mirror")
-    np.testing.assert_allclose(MildBlur().deidentify(faces, seed=0).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        MildBlur(0.03).deidentify(faces, seed=0).numpy(), expected, atol=1e-5
+    )
+
+
+def test_the_mild_blur_leaves_room_and_no_more(job: Job) -> None:
+    blur = controls.mild_blur(job)
+    tried = controls.stand_ins.BLURS[: controls.stand_ins.BLURS.index(blur.share) + 1]
+    areas = [
+        Trial(job, job.recognizers[0], blur, {}, False).naive(MildBlur(share)).auc
+        for share in tried
+    ]
+    assert areas[-1] <= controls.ROOM
+    assert all(area > controls.ROOM for area in areas[:-1])
 
 
 def test_a_rotation_keeps_lengths_and_angles() -> None:

@@ -47,7 +47,8 @@ def test_it_is_listed_and_its_own_tests_pass(site: Path, tmp_path: Path) -> None
 def test_it_is_evaluated_like_a_method_of_ours(site: Path, home: Path, tmp_path: Path) -> None:
     said = run(
         site, "-m", "deidbench", "evaluate", "--method", "swirl", "--recognizers", "sface",
-        "--limit-subjects", "6", "--draws", "100", "--quiet", "--out", "run", cwd=tmp_path,
+        "--limit-subjects", "6", "--draws", "100", "--quiet", "--out", "run",
+        "--protocol", "quick-v1", cwd=tmp_path,
     )  # fmt: skip
     assert "swirl (strength 0.5) on synthid" in said
     assert (tmp_path / "run" / "run.json").is_file()

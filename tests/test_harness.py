@@ -27,7 +27,10 @@ from deidbench.results.store import read_images, read_run, read_scores, validate
 from deidbench.setup import refuse_trained, without_faults
 from deidbench.types import subject_digest
 
-SMALL = {"recognizers": ("sface",), "limit_subjects": 6, "draws": 200, "batch_size": 6}
+SMALL = {
+    "recognizers": ("sface",), "limit_subjects": 6, "draws": 200, "batch_size": 6,
+    "protocol": "quick-v1",
+}  # fmt: skip
 TIMED = {"images-per-second"}
 
 
@@ -285,7 +288,7 @@ def test_a_run_killed_in_each_stage_ends_with_the_same_rows(
     command = [
         sys.executable, "-m", "deidbench", "evaluate", "--method", "gaussian-blur",
         "--recognizers", "sface", "--limit-subjects", "6", "--draws", "200",
-        "--batch-size", "6", "--quiet", "--out", str(tmp_path / "killed" / "run"),
+        "--protocol", "quick-v1", "--batch-size", "6", "--quiet", "--out", str(tmp_path / "killed" / "run"),
     ]  # fmt: skip
     for stage in STAGES:
         assert kill_in(stage, command, fresh, tmp_path), f"{stage} was over before the kill"

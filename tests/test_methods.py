@@ -280,7 +280,7 @@ def test_a_program_evaluates_like_the_method_it_carries_out(home: Path, tmp_path
         evaluate(
             RunConfig(
                 method=method, dataset=f"folder:{tmp_path / 'faces'}", recognizers=("sface",),
-                limit_subjects=6, draws=100, out=tmp_path / name,
+                limit_subjects=6, draws=100, out=tmp_path / name, protocol="quick-v1",
             ),
             Progress(quiet=True),
         )[1]
@@ -307,6 +307,7 @@ def test_a_scaled_picture_is_enlarged_and_a_cropped_one_is_a_failure(
         image.save(treated / sample.id)
     config = RunConfig(
         method=f"folder-output:{treated}", recognizers=("sface",), limit_subjects=6, draws=100,
+        protocol="quick-v1",
         out=tmp_path / "run",
     )  # fmt: skip
     folder, record = evaluate(config, Progress(quiet=True))

@@ -52,7 +52,12 @@ def home(shared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def job_of(method: str, **changes: Any) -> Job:
     """An evaluation of 6 people that is ready to run, with people to learn from."""
     config = RunConfig(
-        method=method, recognizers=("sface",), limit_subjects=6, draws=100, **changes
+        method=method,
+        recognizers=("sface",),
+        limit_subjects=6,
+        draws=100,
+        protocol="quick-v1",
+        **changes,
     )
     job = prepare(config, QUIET)
     whole = replace(config, limit_subjects=None)
@@ -179,7 +184,12 @@ def test_a_dataset_that_knows_nothing_has_no_such_rows(home: None) -> None:
 
 def test_a_run_records_what_the_dataset_knows(home: None, tmp_path: Path) -> None:
     config = RunConfig(
-        method="pixelate", recognizers=("sface",), limit_subjects=6, draws=100, out=tmp_path / "run"
+        method="pixelate",
+        recognizers=("sface",),
+        limit_subjects=6,
+        draws=100,
+        out=tmp_path / "run",
+        protocol="quick-v1",
     )
     _, record = evaluate(config, QUIET)
     rows = [row for row in record.rows if row.metric == "landmark-error-to-truth"]

@@ -33,7 +33,7 @@ def saved(folder: Path, name: str, text: str) -> Path:
 
 
 def test_the_promised_presets_are_there() -> None:
-    assert {"quick-v1", "standard-v1", "ljubljana-v1", "psr-makeup-v1"} <= set(PRESETS)
+    assert {"quick-v1", "standard-v1", "full-v1", "ljubljana-v1", "psr-makeup-v1"} <= set(PRESETS)
     assert PROTOCOL in PRESETS
 
 
@@ -47,11 +47,14 @@ def test_every_preset_is_whole(name: str) -> None:
         assert plugins.build("threats", threat).id == threat
 
 
-def test_standard_is_every_attacker() -> None:
+def test_standard_is_every_attacker_but_the_one_who_wants_a_gpu() -> None:
     assert set(protocols.load("standard-v1").threats) == {
         "T0", "T1", "T1w", "T2", "T3", "T4", "T5", "T6", "P"
     }  # fmt: skip
+    full = set(protocols.load("full-v1").threats)
+    assert full - set(protocols.load("standard-v1").threats) == {"T3f"}
     assert protocols.load("standard-v1").controls
+    assert protocols.load("full-v1").controls
 
 
 def test_what_show_prints_can_be_used(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_a_limit_keeps_the_share_of_each_part(limit: int, seed: int) -> None:
     assert abs(calibrating - limit * PARTS[CALIBRATION] / 22) <= 1
 
 
+@given(limit=st.integers(4, 22), seed=st.integers(0, 1000))
+def test_people_to_learn_from_do_not_count_and_change_nobody_else(limit: int, seed: int) -> None:
+    shares = {ATTACKER_TRAIN: 0.2, **SHARES}
+    kept = limit_subjects(used_parts(four_parts(), shares), limit, seed=seed)
+    teachers = [sample for sample in kept if sample.split == ATTACKER_TRAIN]
+    assert abs(len(teachers) - PARTS[ATTACKER_TRAIN] * limit / 22) <= 1
+    rest = [sample for sample in kept if sample.split != ATTACKER_TRAIN]
+    assert rest == limit_subjects(used_parts(four_parts(), SHARES), limit, seed=seed)
+
+
 def test_too_few_people_are_refused_with_what_to_do() -> None:
     with pytest.raises(DeidbenchError, match="at least 4 people"):
         split_subjects(people(3), seed=0, shares=SHARES)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BLUR = 0.03
-"""Standard deviation of the mild blur as a share of the chip's side: 4.8 of 160 pixels."""
+BLURS = (0.0175, 0.03, 0.045, 0.06)
+"""Standard deviations of blurs as shares of the chip's side: 2.8 to 9.6 of 160 pixels."""
 
 
 class StandIn:
@@ -43,12 +43,14 @@ class Grey(StandIn):
 class MildBlur(StandIn):
     """A blur that can be undone in part: whoever restores images must gain by it."""
 
-    name = "control-mild-blur"
+    def __init__(self, share: float) -> None:
+        self.name = f"control-blur-{share:g}"
+        self.share = share
 
     def deidentify(self, faces: Tensor, *, seed: int) -> Tensor:
         """A Gaussian blur, with mirrored borders."""
         from torchvision.transforms.functional import gaussian_blur
 
-        sigma = BLUR * faces.shape[-1]
+        sigma = self.share * faces.shape[-1]
         blurred: Tensor = gaussian_blur(faces, 2 * round(4 * sigma) + 1, sigma)
         return blurred.clamp(0, 1)

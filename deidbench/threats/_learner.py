@@ -124,7 +124,7 @@ class Learner(EmbeddedThreat):
         if self._gaze is None:
             raise DeidbenchError(f"{self.id} has learned nothing yet: call learn(lesson) first.")
         faces = self._faces(embeddings, np.arange(len(embeddings.clean)))
-        enrolled, probe = (_lost_as_a_whole(side) for side in self._gaze.sides(faces))
+        enrolled, probe = (_maps.lost_as_a_whole(side) for side in self._gaze.sides(faces))
         return enrolled, probe
 
     def calibrate(self, embeddings: Embeddings) -> tuple[FloatArray, FloatArray]:
@@ -152,13 +152,6 @@ class Learner(EmbeddedThreat):
 
 def _float64(rows: FloatArray) -> FloatArray:
     return np.asarray(rows, np.float64)
-
-
-def _lost_as_a_whole(rows: FloatArray) -> FloatArray:
-    """float32; a row that is NaN somewhere is NaN everywhere."""
-    lost = np.isnan(rows).any(1, keepdims=True)
-    whole: FloatArray = np.where(lost, np.nan, rows).astype(np.float32)
-    return whole
 
 
 def _note(best: str, areas: Mapping[str, float]) -> str:

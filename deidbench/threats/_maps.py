@@ -156,17 +156,31 @@ def unit(embeddings: FloatArray) -> FloatArray:
     return rows
 
 
+def lost_as_a_whole(rows: FloatArray) -> FloatArray:
+    """float32; a row that is NaN somewhere is NaN everywhere."""
+    lost = np.isnan(rows).any(1, keepdims=True)
+    whole: FloatArray = np.where(lost, np.nan, rows).astype(np.float32)
+    return whole
+
+
 def held_auc(gaze: Gaze, faces: Faces) -> float | None:
     """AUC over each two different images, scored as a run scores them; None without both kinds."""
-    if not measurable(faces.subjects):
+    return pair_auc(*gaze.sides(faces), faces.subjects, gaze.similarity)
+
+
+def pair_auc(
+    enrolled: FloatArray, probe: FloatArray, subjects: IntArray, similarity: Similarity
+) -> float | None:
+    """The same for two sides (M, K)."""
+    if not measurable(subjects):
         return None
-    listed = pairs.cross_pairs(range(len(faces.subjects)), faces.subjects)
+    listed = pairs.cross_pairs(range(len(subjects)), subjects)
     both_ways = replace(
         listed,
         reference=np.concatenate([listed.reference, listed.probe]),
         probe=np.concatenate([listed.probe, listed.reference]),
     )
-    scores = pairs.score(*gaze.sides(faces), both_ways, gaze.similarity)
+    scores = pairs.score(enrolled, probe, both_ways, similarity)
     same = np.concatenate([listed.same, listed.same])
     return auc(scores[same], scores[~same])
 
@@ -333,21 +347,25 @@ def _ridges(faces: Faces, penalties: Sequence[float]) -> list[Map]:
 
 
 def _whitenings(faces: Faces, shrinkages: Sequence[float]) -> list[Map]:
-    """x ((1 - l) C + l m I)^(-1/2) sqrt(l m), C the scatter of x within a person, m its mean
-    along a direction: directions without scatter are left as they are, others shrink.
-    """
     shown, owner = faces.shown
     centre = centring(shown)
-    x = centre.centred(shown)
+    parts = whitenings(centre.centred(shown), owner, shrinkages)
+    return [replace(centre, left=left, right=right) for left, right in parts]
+
+
+def whitenings(
+    x: FloatArray, owner: IntArray, shrinkages: Sequence[float]
+) -> list[tuple[FloatArray, FloatArray]]:
+    """((1 - l) C + l m I)^(-1/2) (l m)^(1/2) for each shrinkage l, as I + left right.
+
+    C is the scatter of x (K, D) within a person, m its mean along a direction: directions without
+    scatter are left as they are, others shrink. left (D, R), right (R, D).
+    """
     _, lengths, v = _svd(x - means_by(owner, x))
     scatter = lengths**2 / len(x)
     mean = max(float(scatter.sum()) / x.shape[1], TINY)
-    return [
-        replace(
-            centre, left=v.T * (np.sqrt(a * mean / ((1 - a) * scatter + a * mean)) - 1), right=v
-        )
-        for a in shrinkages
-    ]
+    kept = [np.sqrt(a * mean / ((1 - a) * scatter + a * mean)) for a in shrinkages]
+    return [(v.T * (share - 1), v) for share in kept]
 
 
 def means_by(owner: IntArray, rows: FloatArray) -> FloatArray:
@@ -389,10 +407,10 @@ def _simplex(parts: int) -> list[tuple[float, ...]]:
     return [tuple(weight / STEP for weight in one) for one in whole]
 
 
-def crowd(chosen: BoolArray, subjects: IntArray) -> BoolArray:
-    """Those chosen, people left out one by one until at most CROWD faces are left."""
+def crowd(chosen: BoolArray, subjects: IntArray, most: int = CROWD) -> BoolArray:
+    """Those chosen, people left out one by one until at most ``most`` faces are left."""
     people, counts = np.unique(subjects[chosen], return_counts=True)
-    enough = max(int(np.searchsorted(np.cumsum(counts), CROWD, "right")), SMALLEST_FOLD)
+    enough = max(int(np.searchsorted(np.cumsum(counts), most, "right")), SMALLEST_FOLD)
     return chosen & np.isin(subjects, people[:enough])
 
 
