@@ -288,7 +288,8 @@ def test_a_run_killed_in_each_stage_ends_with_the_same_rows(
     command = [
         sys.executable, "-m", "deidbench", "evaluate", "--method", "gaussian-blur",
         "--recognizers", "sface", "--limit-subjects", "6", "--draws", "200",
-        "--protocol", "quick-v1", "--batch-size", "6", "--quiet", "--out", str(tmp_path / "killed" / "run"),
+        "--protocol", "quick-v1", "--batch-size", "6", "--quiet",
+        "--out", str(tmp_path / "killed" / "run"),
     ]  # fmt: skip
     for stage in STAGES:
         assert kill_in(stage, command, fresh, tmp_path), f"{stage} was over before the kill"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from deidbench import measure, plugins, statistics
 from deidbench.measure import Attack, Before, Ruler
@@ -175,3 +177,122 @@ def test_the_interval_of_fold_accuracy_follows_the_number_of_folds(folds: int) -
     assert (row.low, row.high) == pytest.approx(
         stats.t.interval(0.95, folds - 1, loc=value, scale=error)
     )
+
+
+# Rates that no draw can leave
+
+
+def test_a_rate_of_zero_has_the_bound_of_its_people(ruler: Ruler) -> None:
+    found = rows(attack(scores(0.0), at=50.0), ruler)
+    tar, fmr, fnmr = (found[name] for name in ("tar", "fmr", "fnmr"))
+    assert (tar.value, tar.low) == (0, 0)
+    assert tar.high == pytest.approx(statistics.unseen_bound(PEOPLE))
+    assert (fnmr.value, fnmr.high) == (1, 1)
+    assert fnmr.low == pytest.approx(1 - statistics.unseen_bound(PEOPLE))
+    # A false match shows two people: half as many are independent.
+    assert fmr.high == pytest.approx(statistics.unseen_bound(PEOPLE // 2))
+
+
+def test_a_perfect_auc_is_no_rate_of_errors(ruler: Ruler) -> None:
+    auc = rows(attack(scores(50.0)), ruler)["auc"]
+    assert (auc.value, auc.low, auc.high) == (1, 1, 1)
+
+
+# The worst case
+
+
+def one_row(
+    threat: str, metric: str, value: float, low: float, high: float, **more: Any
+) -> MetricRow:
+    about = {"recognizer": "r", "pairs": "cross", "view": "landmarks", **more}
+    return MetricRow(threat=threat, metric=metric, value=value, low=low, high=high, **about)
+
+
+def test_the_worst_case_has_the_largest_upper_bound() -> None:
+    listed = [
+        one_row("T0", "auc", 0.99, 0.98, 1.0),
+        one_row("T1", "auc", 0.7, 0.65, 0.75),
+        one_row("T3", "auc", 0.69, 0.6, 0.8, recognizer="other"),
+        one_row("T3", "auc", 0.95, 0.9, 0.99, pairs="same"),
+        one_row("T3", "auc", 0.95, 0.9, 0.99, view="system"),
+        one_row("T3", "auc", 0.95, 0.9, 0.99, group="sex=f"),
+        one_row("T6", "auc", 1.0, 1.0, 1.0, pairs=None, view=None),
+        one_row("T2", "eer", 0.5, 0.5, 0.99),
+    ]
+    (worst,) = measure.worst_rows(listed)
+    assert (worst.metric, worst.threat, worst.recognizer) == ("worst-case-auc", "T3", "other")
+    assert (worst.value, worst.high) == (0.69, 0.8)
+    assert "of 2 attacks" in (worst.note or "")
+
+
+def test_an_attacker_who_is_always_wrong_turns_round() -> None:
+    listed = [one_row("T1", "auc", 0.6, 0.5, 0.7), one_row("T1w", "auc", 0.1, 0.05, 0.2)]
+    (worst,) = measure.worst_rows(listed)
+    assert worst.threat == "T1w"
+    assert (worst.value, worst.low, worst.high) == pytest.approx((0.9, 0.8, 0.95))
+
+
+def test_an_attack_that_never_succeeded_is_not_the_worst() -> None:
+    far = {"params": {"far": 0.01}}
+    listed = [
+        one_row("T1", "tar", 0.0, 0.0, 0.3, **far),
+        one_row("T2", "tar", 0.1, 0.05, 0.2, **far),
+    ]
+    (worst,) = measure.worst_rows(listed)
+    assert (worst.metric, worst.threat, worst.params) == ("worst-case-tar", "T2", {"far": 0.01})
+    (only,) = measure.worst_rows(listed[:1])
+    assert (only.value, only.high) == (0, 0.3)
+
+
+# Folds of people
+
+
+def test_folds_are_of_people_and_say_how_much_they_differ(ruler: Ruler) -> None:
+    attacked = attack(scores(1.0))
+    found = {row.metric: row for row in measure.fold_rows(attacked, ruler, 4)}
+    assert set(found) == {"auc-over-folds", "eer-over-folds"}
+    owners = SUBJECTS[PAIRS.reference], SUBJECTS[PAIRS.probe]
+    values = []
+    for fold in range(4):
+        inside = (owners[0] % 4 == fold) & (owners[1] % 4 == fold)
+        values.append(roc_auc_score(PAIRS.same[inside], attacked.scores[inside]))
+    row = found["auc-over-folds"]
+    assert row.value == pytest.approx(np.mean(values))
+    assert (row.high or 0) - (row.value or 0) == pytest.approx(np.std(values, ddof=1))
+    assert row.params == {"folds": 4}
+
+
+def test_folds_of_one_person_have_no_number(ruler: Ruler) -> None:
+    (auc, _) = measure.fold_rows(attack(scores(1.0)), ruler, PEOPLE)
+    assert auc.value is None
+    assert f"of {PEOPLE} folds" in (auc.note or "")
+    assert list(measure.fold_rows(attack(scores(1.0)), ruler, None)) == []
+
+
+def test_a_metric_is_left_to_the_threats_that_it_names(ruler: Ruler) -> None:
+    linkable = plugins.build("metrics", "d-sys")
+    assert linkable.threats == ("T5",)
+    ruler = replace(ruler, metrics=[*ruler.metrics, linkable])
+    assert "d-sys" not in rows(attack(scores(1.0)), ruler)
+    assert "d-sys" in rows(replace(attack(scores(1.0)), threat="T5"), ruler)
+
+
+# Detection
+
+
+def test_detection_is_an_auc_of_images_with_intervals_by_person(ruler: Ruler) -> None:
+    draw = np.random.default_rng(0)
+    treated, clean = draw.normal(1, 1, len(SUBJECTS)), draw.normal(0, 1, len(SUBJECTS))
+    counts = statistics.count_images(treated, clean, SUBJECTS, ruler.weights)
+    auc = next(one for one in ruler.metrics if one.name == "auc")
+    scored = {"genuine": treated, "impostor": clean}
+    row = measure.detection_row(auc, scored, counts, PEOPLE, threat="T6", n=len(SUBJECTS))
+    labels = np.repeat([True, False], len(SUBJECTS))
+    assert row.value == pytest.approx(roc_auc_score(labels, np.concatenate([treated, clean])))
+    assert row.low is not None and row.high is not None
+    assert row.low < row.value < row.high
+    for weights, found in zip(ruler.weights[:20], auc.from_counts(counts)[:20], strict=True):
+        each = np.tile(weights[SUBJECTS], 2)
+        pooled = np.concatenate([treated, clean])
+        drawn = roc_auc_score(labels, pooled, sample_weight=each)
+        assert found == pytest.approx(drawn, abs=0.01), "scores of one bin count as ties"
