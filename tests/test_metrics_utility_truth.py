@@ -152,7 +152,11 @@ def test_nobody_is_learned_from_and_measured(home: None) -> None:
     learning = training_samples(job, "expression")
     assert {one.subject for one in learning}.isdisjoint({one.subject for one in job.samples})
     assert len(learning) == TEACHERS * 8
-    also_measured = replace(job, samples=[*job.samples, *learning[:8]])
+    also_measured = replace(
+        job,
+        samples=[*job.samples, *learning[:8]],
+        published=np.append(job.published, np.ones(8, bool)),
+    )
     assert len(training_samples(also_measured, "expression")) == TEACHERS * 8 - 8
     assert training_samples(job, "shoe size") == []
 
