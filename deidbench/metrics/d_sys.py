@@ -24,7 +24,7 @@ class SystemLinkability:
     It is an estimate. Where nothing is linkable it is 0.29/sqrt(G) on average for G independent
     genuine scores (0.010 for 784), more where those of a person depend on each other; elsewhere it
     is too small by 0.015 at most for 200 genuine scores of normal distributions, by 0.007 for
-    3,000. Its interval covers well (92 to 99 of 100 simulated sets of 28 or 60 people) but for
+    3,000. Its interval covers well (93 to 100 of 100 simulated sets of 28 or 60 people) but for
     where nothing is linkable: draws repeat the chance of the sample, and it begins just above 0.
     A failed comparison (-inf) counts as the lowest score.
     """
