@@ -16,6 +16,7 @@ from .errors import ControlError, DeidbenchError
 
 if TYPE_CHECKING:
     from .assets import Asset
+    from .results.schema import RunRecord
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,6 +98,8 @@ def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
 @click.option("--method", required=True, shell_complete=_names("methods"),
               help="What to measure; see 'deidbench list methods'.")  # fmt: skip
 @click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
+@click.option("--sweep", metavar="NAME=LOW:HIGH:COUNT",
+              help="Several strengths, or values of a setting, and one report.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
               help="A setting of the method; may be given several times.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path),
@@ -130,29 +133,25 @@ def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
 @_examples(
     "deidbench evaluate --method fadenet",
     "deidbench evaluate --method gaussian-blur --strength 0.8 --recognizers dlib,sface",
+    "deidbench evaluate --method fadenet --sweep strength=0:1:6",
     "deidbench evaluate --method pixelate --dataset folder:faces --limit-subjects 100",
     "deidbench evaluate --method identity --dataset lfw:lfw --pairs official",
     "deidbench evaluate --method folder-output:treated --dataset folder:faces",
     "deidbench evaluate --method 'command:blur --in {in} --out {out}' --dataset folder:faces",
 )
-def evaluate(as_json: bool, quiet: bool, **options: Any) -> None:
+def evaluate(as_json: bool, quiet: bool, sweep: str | None, **options: Any) -> None:
     """Attack faces treated by a method, and measure what is left of them.
 
     A stopped evaluation goes on where it was when the same command runs again.
     """
-    from .progress import Progress
-
     config = RunConfig(**options)
     _refuse_unknown(config)
-    _refuse_unwritable(config.out or Path("runs") / "new")
     _refuse_bad_protocol(config.protocol)
-    from .harness import evaluate as run
-
-    try:
-        folder, record = run(config, Progress(quiet=quiet))
-    except KeyboardInterrupt:
-        click.echo("\nWhat is done is kept. Run the same command again to go on.", err=True)
-        raise
+    if sweep is not None:
+        _evaluate_sweep(config, sweep, as_json=as_json, quiet=quiet)
+        return
+    _refuse_unwritable(config.out or Path("runs") / "new")
+    folder, record = _measure(config, quiet=quiet)
     page = _write_report([folder], folder / "report", show_faces=config.show_faces)
     if as_json:
         click.echo(record.model_dump_json(indent=1))
@@ -164,6 +163,46 @@ def evaluate(as_json: bool, quiet: bool, **options: Any) -> None:
     console = Console()
     console.print(summary_table(record, console.width))
     click.echo(f"run:    {folder}\nreport: {page}")
+
+
+def _measure(config: RunConfig, *, quiet: bool) -> tuple[Path, RunRecord]:
+    from .harness import evaluate as run
+    from .progress import Progress
+
+    try:
+        return run(config, Progress(quiet=quiet))
+    except KeyboardInterrupt:
+        click.echo("\nWhat is done is kept. Run the same command again to go on.", err=True)
+        raise
+
+
+def _evaluate_sweep(config: RunConfig, text: str, *, as_json: bool, quiet: bool) -> None:
+    """Measure the points that are not there yet, then show them side by side."""
+    from .sweep import measured, points, read_sweep
+
+    swept = read_sweep(text)
+    name, _ = plugins.split_argument(config.method)
+    folder = config.out or Path("runs") / f"sweep-{name}-{swept.name}"
+    _refuse_unwritable(folder / "new")
+    runs = points(config, swept, folder)
+    records = []
+    for number, point in enumerate(runs, 1):
+        if not quiet:
+            click.echo(
+                f"{swept.name} {swept.values[number - 1]:g} ({number}/{len(runs)})", err=True
+            )
+        records.append(measured(point) or _measure(point, quiet=quiet)[1])
+    folders = [point.out for point in runs if point.out]
+    page = _write_report(folders, folder / "report", show_faces=config.show_faces)
+    if as_json:
+        click.echo("[" + ",\n".join(one.model_dump_json(indent=1) for one in records) + "]")
+        return
+    from rich.console import Console
+
+    from .render.terminal import sweep_table
+
+    Console().print(sweep_table(records, swept.name, swept.values))
+    click.echo(f"runs:   {folder}\nreport: {page}")
 
 
 @cli.command()

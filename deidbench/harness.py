@@ -337,9 +337,9 @@ def _failures(job: Job, faces: Faces) -> dict[str, int]:
 def _settings(job: Job) -> dict[str, object]:
     """The configuration without paths of this machine."""
     config = job.config
-    settings = {**asdict(config), "dataset": _label(config.dataset)}
+    settings = {**asdict(config), "dataset": label_of(config.dataset)}
     settings["method"] = job.method.name
-    settings["recognizers"] = [_label(spec) for spec in config.recognizers]
+    settings["recognizers"] = [label_of(spec) for spec in config.recognizers]
     settings["settings"] = dict(config.settings)
     settings["weights"] = config.weights and config.weights.name
     settings["protocol"] = job.protocol.name
@@ -347,7 +347,7 @@ def _settings(job: Job) -> dict[str, object]:
     return settings
 
 
-def _label(spec: str) -> str:
+def label_of(spec: str) -> str:
     """'folder:/home/me/faces' -> 'folder:faces'."""
     name, argument = plugins.split_argument(spec)
     return name if argument is None else f"{name}:{Path(argument).resolve().name}"
@@ -356,7 +356,7 @@ def _label(spec: str) -> str:
 def _dataset_record(job: Job) -> schema.DatasetRecord:
     listing = [(sample.id, sample.subject) for sample in job.samples]
     return schema.DatasetRecord(
-        name=job.dataset.name, version=job.dataset.version, label=_label(job.config.dataset),
+        name=job.dataset.name, version=job.dataset.version, label=label_of(job.config.dataset),
         synthetic=job.dataset.synthetic, n_samples=len(job.samples),
         n_subjects=len({sample.subject for sample in job.samples}),
         sha256=digest(listing, [file for batch in job.stages.batches for file in batch.files]),

@@ -112,6 +112,12 @@ class Run:
         rows = self.rows(metric="worst-case-auc" if far is None else "worst-case-tar")
         return next((row for row in rows if row.params.get("far") == far), None)
 
+    def lpips(self) -> list[MetricRow]:
+        """What treatment changes of the whole chip: the one row, AlexNet's before others."""
+        rows = self.rows(metric="lpips", threat=None)
+        chip = [row for row in rows if row.params.get("region") == "chip" and row.value is not None]
+        return sorted(chip, key=lambda row: row.params.get("net", "alex") != "alex")[:1]
+
     def detection(self, metric: str) -> MetricRow | None:
         """How well treated faces are told from untreated ones (T6), where that was measured."""
         found = self.rows(threat="T6", metric=metric, pairs=None)

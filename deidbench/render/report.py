@@ -184,7 +184,7 @@ def _other_cards(run: Run) -> Iterator[tuple[str, str, str, str]]:
     if noticed:
         remark = f"{numbers.interval(noticed)} treated or not (T6)"
         yield "Treatment noticed", f"AUC {numbers.value(noticed)}", remark, "plain"
-    for row in _lpips(run):
+    for row in run.lpips():
         yield "Change of the image", numbers.value(row), "LPIPS, whole chip", "plain"
     for row in run.rows(metric="detection-rate"):
         if row.params.get("images") == "treated":
@@ -279,7 +279,7 @@ def _trade_off(runs: Sequence[Run]) -> Panel | None:
     points, clean = [], []
     for i, run in enumerate(runs):
         worst = _strongest(run, _by_worst(runs))
-        change = _lpips(run)
+        change = run.lpips()
         if not worst or not change:
             continue
         x, y = change[0], worst[0]
@@ -451,12 +451,6 @@ def _about_detection(row: MetricRow) -> bool:
 
 def _about_speed(row: MetricRow) -> bool:
     return row.metric in ("images-per-second", "latency")
-
-
-def _lpips(run: Run) -> list[MetricRow]:
-    rows = run.rows(metric="lpips", threat=None)
-    chip = [row for row in rows if row.params.get("region") == "chip" and row.value is not None]
-    return sorted(chip, key=lambda row: row.params.get("net", "alex") != "alex")[:1]
 
 
 def _ends(row: MetricRow) -> tuple[float, float] | None:

@@ -202,3 +202,30 @@ def _shortened(name: str, room: int) -> str:
         return name
     tail = room // 2
     return f"{name[: room - tail - 1]}…{name[-tail:]}"
+
+
+SWEPT = ("T1", "T1w", "T2", "T3", "T4")
+"""Threats that have a column in the table of a sweep, where they were run."""
+
+
+def sweep_table(records: Sequence[RunRecord], name: str, values: Sequence[float]) -> Table:
+    """One line for each value of a sweep: what is lost of the image, and who still succeeds."""
+    runs = [Run(record) for record in records]
+    honest = reading.honest_fars(runs)
+    far = honest[-1] if honest else None
+    met = [threat for threat in SWEPT if any(run.ranked(threat, far) for run in runs)]
+    said = "AUC" if far is None else f"TAR at FAR {far:g}"
+    table = Table(box=None, pad_edge=False, caption=f"{said}, strongest recognizer")
+    for heading in (name, "LPIPS", *met, "worst case"):
+        table.add_column(numbers.plain(heading), no_wrap=True, overflow="crop")
+    for run, value in zip(runs, values, strict=True):
+        lpips = [numbers.value(row) for row in run.lpips()] or [numbers.DASH]
+        best = [next(iter(run.ranked(threat, far)), None) for threat in met]
+        cells = [f"{value:g}", *lpips]
+        table.add_row(*cells, *(_success(row, far) for row in best), _success(run.worst(far), far))
+    return table
+
+
+def _success(row: MetricRow | None, far: float | None) -> str:
+    shown = _auc(row, narrow=True) if far is None else _rate(row, narrow=True, interval=False)
+    return shown.partition(" ")[0]
