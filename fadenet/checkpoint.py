@@ -21,7 +21,7 @@ from deidbench.errors import DeidbenchError
 
 from .model import FaDeNet, FaDeNetConfig
 
-FORMAT = "fadenet-1"
+FORMAT, METADATA = "fadenet-2", "fadenet"
 
 
 class CheckpointError(DeidbenchError):
@@ -50,8 +50,25 @@ class Provenance:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Provenance:
-        """Rebuild from ``to_dict``."""
+        """Rebuild from ``to_dict``.
+
+        Raises:
+            ValueError, TypeError, KeyError: a field is missing, unknown or of another type.
+        """
+        _typed(fields["critics"], dict, "critics")
+        for text in [*fields["critics"].items(), fields["subjects"]]:
+            for part in text:
+                _typed(part, str, "critics and subjects")
+        _typed(fields["subjects"], list, "subjects")
+        _typed(fields["training"], dict, "training")
+        for name, kind in (("data", str), ("steps", int), ("seed", int), ("deidbench", str)):
+            _typed(fields[name], kind, name)
         return cls(**{**fields, "subjects": tuple(fields["subjects"])})
+
+
+def _typed(value: object, kind: type, name: str) -> None:
+    if type(value) is not kind:
+        raise TypeError(f"{name}: expected {kind.__name__}, got {value!r}"[:200])
 
 
 def save_weights(path: Path, network: FaDeNet, provenance: Provenance) -> None:
@@ -60,12 +77,13 @@ def save_weights(path: Path, network: FaDeNet, provenance: Provenance) -> None:
         name: tensor.detach().cpu().half().contiguous()
         for name, tensor in network.state_dict().items()
     }
-    metadata = {
+    about = {
         "format": FORMAT,
-        "config": json.dumps(network.config.to_dict()),
-        "provenance": json.dumps(provenance.to_dict()),
+        "config": network.config.to_dict(),
+        "provenance": provenance.to_dict(),
     }
-    write_atomically(path, save(tensors, metadata))
+    # One entry: safetensors writes several in any order, and equal runs shall give equal files.
+    write_atomically(path, save(tensors, {METADATA: json.dumps(about)}))
 
 
 def load_weights(path: Path) -> tuple[FaDeNet, Provenance]:
@@ -80,8 +98,10 @@ def load_weights(path: Path) -> tuple[FaDeNet, Provenance]:
         )
     try:
         return _read_weights(path)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (
+        SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError,
+    ) as error:  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{path.name} is not a file of FaDeNet weights: {reason}. Export or install it again."
         ) from error
@@ -89,22 +109,26 @@ def load_weights(path: Path) -> tuple[FaDeNet, Provenance]:
 
 def _read_weights(path: Path) -> tuple[FaDeNet, Provenance]:
     with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
+        about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        _typed(about, dict, METADATA)
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    if about.get("format") != FORMAT:
+        raise ValueError(f"its format is {about.get('format')!r}, not {FORMAT!r}")
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError("it holds values that are not finite")
-    network = FaDeNet(FaDeNetConfig.from_dict(json.loads(metadata["config"])))
+    network = FaDeNet(FaDeNetConfig.from_dict(about["config"]))
     network.load_state_dict(tensors)
     network.requires_grad_(False).eval()
-    return network, Provenance.from_dict(json.loads(metadata["provenance"]))
+    return network, Provenance.from_dict(about["provenance"])
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write the state of a run (tensors and plain values only); atomic."""
     temporary = path.with_suffix(".part")
-    torch.save(dict(state), temporary)
+    with temporary.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 
@@ -123,6 +147,8 @@ def load_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(damaged) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(damaged)
     return state
 
 

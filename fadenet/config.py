@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -32,15 +33,24 @@ class TrainConfig:
 
     critics: tuple[str, ...]
     """Recognizers to fool, by name."""
+    held_out: tuple[str, ...] = ()
+    """Recognizers that only validation asks: no gradient of theirs reaches the network."""
     data: str | None = None
     """Folder of <person>/<photograph>, or an .npz of chips that an earlier run has made."""
     data_name: str = "unnamed photographs"
     steps: int = 1900
     batch: int = 8
+    """Faces of a step, half of them another photograph of the other half's people."""
+    accumulate: int = 1
+    """Parts that a batch is cut into, one after the other, to save memory."""
     critics_per_face: int = 1
     """How many of the critics look at each face of a batch; more costs time."""
     perceptual_share: float = 0.5
     """Part of each batch that the perceptual term looks at; the rest saves time."""
+    full_share: float = 0.4
+    """Part of the faces treated at strength 1; the others at any strength alike."""
+    memory: int = 512
+    """Pairs of faces that the attacker of each critic learns from."""
     learning_rate: float = 1e-3
     reproduce_steps: int = 2
     """Steps without the identity term."""
@@ -52,6 +62,12 @@ class TrainConfig:
     log_every: int = 10
     validation_faces: int = 128
     """Faces of people set aside from training, looked at with each checkpoint."""
+    samples: bool = True
+    """Draw synthetic faces with each checkpoint."""
+    precision: str = "float32"
+    """Or 'bfloat16': mixed precision."""
+    compile: bool = False
+    """Compile the network: pays on a GPU and in long runs."""
     max_minutes: float | None = None
     """Stop (and export) after this much wall time, whatever the step."""
     model: FaDeNetConfig = field(default_factory=FaDeNetConfig)
@@ -64,8 +80,21 @@ class TrainConfig:
             1 <= self.critics_per_face <= len(self.critics), "critics_per_face",
             self.critics_per_face, f"choose 1 to {len(self.critics)}",
         )  # fmt: skip
-        for name in ("steps", "batch", "checkpoint_every", "log_every"):
+        for name in ("steps", "checkpoint_every", "log_every", "memory", "accumulate"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "choose 1 or more")
+        batch = self.batch
+        _require(batch >= 2 and batch % 2 == 0, "batch", batch, "choose an even number")
+        _require(
+            2 * self.accumulate <= batch, "accumulate", self.accumulate,
+            "choose at most half the batch",
+        )  # fmt: skip
+        _require(0 <= self.full_share <= 1, "full_share", self.full_share, "choose 0 to 1")
+        precise = self.precision
+        _require(
+            precise in ("float32", "bfloat16"), "precision", precise, "choose float32 or bfloat16"
+        )
+        both = sorted(set(self.critics) & set(self.held_out))
+        _require(not both, "held_out", both, "a critic is not held out")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "choose above 0")
         _require(0 <= self.ema < 1, "ema", self.ema, "choose at least 0 and below 1")
         share = self.perceptual_share
@@ -73,15 +102,23 @@ class TrainConfig:
         _require(0 <= self.seed < 2**31, "seed", self.seed, "choose 0 to 2147483647")
         limit = self.max_minutes
         _require(limit is None or limit > 0, "max_minutes", limit, "choose above 0")
-        model = self.model
-        good = len(model.widths) >= 2 and min(model.widths) >= 1
-        _require(good, "widths", model.widths, "name two or more, each 1 or more")
-        _require(model.blocks >= 0, "blocks", model.blocks, "choose 0 or more")
-        _require(model.working_size >= 32, "working_size", model.working_size, "choose 32 or more")
+        twice = len(set(self.critics)) < len(self.critics)
+        _require(not twice, "critics", self.critics, "name each once")
+        aside = self.validation_faces
+        _require(aside >= 1, "validation_faces", aside, "choose 1 or more")
+        _require(0 < self.loss.far < 1, "far", self.loss.far, "choose between 0 and 1")
+        for name, weight in vars(self.loss).items():
+            good = math.isfinite(weight) and (weight >= 0 or name == "margin")
+            _require(good, name, weight, "choose 0 or more")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "critics": list(self.critics), "model": self.model.to_dict()}
+        return {
+            **asdict(self),
+            "critics": list(self.critics),
+            "held_out": list(self.held_out),
+            "model": self.model.to_dict(),
+        }
 
 
 def read_config(path: Path, **overrides: Any) -> TrainConfig:
@@ -131,7 +168,10 @@ def _section(kind: type[Section], settings: Mapping[str, Any], path: Path) -> Se
     for name, value in settings.items():
         _known(name, tuple(defaults), path, "setting")
         values[name] = _checked(name, value, defaults[name], path)
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise TrainConfigError(f"{path.name}: {error}. Correct it.") from error
 
 
 def _checked(name: str, value: Any, kind: str, path: Path) -> Any:
@@ -145,7 +185,7 @@ def _checked(name: str, value: Any, kind: str, path: Path) -> Any:
     elif kind.startswith("float"):
         if type(value) in (int, float):
             return float(value)
-    elif type(value) is (int if kind == "int" else str):
+    elif type(value) is {"int": int, "bool": bool}.get(kind, str):
         return value
     raise TrainConfigError(f"{path.name}: {name} must be {kind}, got {value!r}. Correct it.")
 

@@ -147,10 +147,14 @@ def _read(path: Path) -> tuple[Faces, str]:
 
 
 def split_people(faces: Faces, held_out: int, seed: int) -> tuple[Faces, Faces]:
-    """Training and validation faces of different people; about ``held_out`` of the latter."""
+    """Training and validation faces of different people; about ``held_out`` of the latter.
+
+    People of two photographs or more are set aside first: validation compares them.
+    """
     people = sorted(set(faces.subjects))
     order = torch.randperm(len(people), generator=Generator().manual_seed(seed)).tolist()
     counts = Counter(faces.subjects)
+    order.sort(key=lambda position: counts[people[position]] < 2)
     kept: set[str] = set()
     total = 0
     for position in order:

@@ -3,9 +3,15 @@
 Terms, each a mean over the batch (x the face, y the treated face, e a critic's embedding):
 
 1. pixel: Charbonnier distance of y and x.
-2. perceptual: LPIPS(x, y), a mean of full and half size; cheap below a budget, dear above it.
-3. identity: relu(cos(e(y), e(x)) - margin), for this photograph and another of the same person.
-4. smooth: unevenness of the change of colour and of the shift; and the mean shift, because
+2. perceptual: LPIPS(x, y), a mean of full and half size; cheap below the budget of the face's
+   strength, dear above it.
+3. identity: relu(cos(e(y), e(x)) - margin), for this photograph and another of the same person;
+   the margin lies below the cosine at which the critic accepts strangers.
+4. linked and adapted: the same for attackers who learn while the network does
+   (``fadenet.adversary``).
+5. steered: 1 - cos(e(y), the likeness that the key names), a mix of other people's faces: treated
+   faces then differ by their keys and not by who is on them.
+6. smooth: unevenness of the change of colour and of the shift; and the mean shift, because
    moving the whole face fools a critic that trusts old landmarks, and protects nobody.
 """
 
@@ -13,9 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 from .model import Change
 
@@ -27,11 +32,21 @@ class LossConfig:
     pixel: float = 3.0
     perceptual: float = 0.5
     budget: float = 0.10
-    """LPIPS (AlexNet) above which ``over_budget`` is paid too."""
+    """LPIPS (AlexNet) above which ``over_budget`` is paid too; times the strength of the face."""
     over_budget: float = 10.0
     identity: float = 1.0
-    margin: float = 0.0
-    """Cosine at which a critic counts as fooled; strangers lie near 0."""
+    far: float = 0.01
+    """Share of strangers whom a critic accepts at the cosine that ``margin`` is counted from."""
+    margin: float = -0.1
+    """Added to that cosine: where a critic counts as fooled."""
+    features: float = 0.0
+    """Weight of the likeness of a critic's middle layers to those of the clean face."""
+    linked: float = 0.0
+    """Weight of the attacker who compares two treated faces."""
+    adapted: float = 0.0
+    """Weight of the attacker who maps treated faces back to clean ones."""
+    steered: float = 0.0
+    """Weight of the pull towards the likeness that the key names."""
     smooth: float = 15.0
     """Weight of the unevenness of the change."""
     steady: float = 1000.0
@@ -43,9 +58,9 @@ def charbonnier(treated: Tensor, original: Tensor, epsilon: float = 0.02) -> Ten
     return ((treated - original).square() + epsilon**2).sqrt().mean() - epsilon
 
 
-def perceptual_cost(distances: Tensor, config: LossConfig) -> Tensor:
-    """Weighted LPIPS of each image (N,), with its hinge at the budget; a scalar."""
-    over = F.relu(distances - config.budget)
+def perceptual_cost(distances: Tensor, strength: Tensor, config: LossConfig) -> Tensor:
+    """Weighted LPIPS of each image (N,), with its hinge at the budget of its strength (N,)."""
+    over = F.relu(distances - config.budget * strength)
     return (config.perceptual * distances + config.over_budget * over).mean()
 
 
@@ -53,8 +68,7 @@ def identity_hinge(embeddings: Tensor, references: Tensor, margin: float) -> Ten
     """relu(cos - margin), a mean over faces and references.
 
     Args:
-        embeddings: (N, D) of the treated faces. references: (N, K, D), clean photographs of the
-            same people.
+        embeddings: (N, D) of the treated faces. references: (N, K, D), of the same people.
     """
     cosines: Tensor = F.cosine_similarity(embeddings[:, None], references, dim=-1)  # (N, K)
     return F.relu(cosines - margin).mean()
@@ -76,67 +90,3 @@ def roughness(change: Change, config: LossConfig) -> Tensor:
     rough = unevenness(change.colour) + unevenness(10 * change.shift)
     steady = change.shift.mean((2, 3)).square().mean()
     return config.smooth * rough + config.steady * steady
-
-
-def diversify(faces: Tensor, landmarks: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
-    """What a camera, a codec or another detector might do before a recognizer sees the face.
-
-    Critics that see many versions of a face leave less room for a change that fools them alone
-    (input diversity: Xie et al., CVPR 2019, arXiv:1803.06978).
-
-    Args:
-        faces: (N, 3, H, W) in [0, 1]. landmarks: (N, 5, 2) in their pixels.
-    Returns:
-        The faces, perhaps smaller and out of [0, 1] by a little, and the landmarks in them.
-    """
-    faces = _erase(_tint(faces, random), random)
-    if _chance(0.3, random):
-        faces = F.avg_pool2d(faces, 3, stride=1, padding=1, count_include_pad=False)
-    faces, landmarks = _shrink(faces, landmarks, random)
-    if _chance(0.3, random):
-        noise = torch.randn(faces.shape, generator=random).to(faces)
-        faces = faces + 0.02 * noise
-    return faces, _jitter(landmarks, random)
-
-
-def _tint(faces: Tensor, random: Generator) -> Tensor:
-    gain = 1 + 0.15 * torch.randn(len(faces), 3, 1, 1, generator=random).clamp(-2, 2) * 0.5
-    bias = 0.05 * torch.randn(len(faces), 1, 1, 1, generator=random).clamp(-2, 2)
-    return faces * gain.to(faces) + bias.to(faces)
-
-
-def _erase(faces: Tensor, random: Generator) -> Tensor:
-    """A grey square in some faces: the change must not live in one spot."""
-    size = faces.shape[-1]
-    mask = torch.ones(len(faces), 1, *faces.shape[-2:])
-    for row in range(len(faces)):
-        if _chance(0.3, random):
-            side = int(torch.randint(size // 8, size // 4, (1,), generator=random))
-            top, left = torch.randint(size // 8, size * 5 // 8, (2,), generator=random).tolist()
-            mask[row, :, top : top + side, left : left + side] = 0
-    mask = mask.to(faces)
-    return faces * mask + 0.5 * (1 - mask)
-
-
-def _shrink(faces: Tensor, landmarks: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
-    if not _chance(0.5, random):
-        return faces, landmarks
-    old = faces.shape[-1]
-    new = int(torch.randint(round(0.5 * old), old, (1,), generator=random))
-    height = round(faces.shape[-2] * new / old)
-    faces = F.interpolate(faces, (height, new), mode="bilinear", align_corners=False)
-    # Pixel centres: 0 is the middle of the first pixel.
-    return faces, (landmarks + 0.5) * (new / old) - 0.5
-
-
-def _jitter(landmarks: Tensor, random: Generator) -> Tensor:
-    """Detectors disagree by a few hundredths of the distance between the eyes."""
-    eyes = (landmarks[:, :1] - landmarks[:, 1:2]).norm(dim=-1, keepdim=True)  # (N, 1, 1)
-    points = torch.randn(landmarks.shape, generator=random).to(landmarks)
-    whole = torch.randn(len(landmarks), 1, 2, generator=random).to(landmarks)
-    moved: Tensor = landmarks + eyes * (0.02 * points + 0.04 * whole)
-    return moved
-
-
-def _chance(share: float, random: Generator) -> bool:
-    return bool(torch.rand(1, generator=random) < share)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,50 +28,20 @@ from .checkpoint import (
     save_state,
     save_weights,
 )
-from .config import TrainConfig, read_config
+from .config import TrainConfig, TrainConfigError, read_config
+from .critics import Critic, Critics, Scene
 from .faces import Faces, TrainingFacesError, batches, load_faces, split_people
-from .losses import charbonnier, diversify, identity_hinge, perceptual_cost, roughness
-from .model import FaDeNet
+from .log import Log, opened_log, silent_log
+from .losses import charbonnier, perceptual_cost, roughness
+from .model import FaDeNet, apply_change
+from .running import Aligning, asked_to_stop, clock, listed, no_denormals, say_aloud, say_nothing
+from .samples import SampleGrid
+from .team import Team, team_of
+from .validation import Validation
 
-STATE, LOG, WEIGHTS = "state.pt", "log.jsonl", "fadenet.safetensors"
+STATE, WEIGHTS = "state.pt", "fadenet.safetensors"
+STATE_FORMAT = 2
 WARM_UP = 20  # steps over which the learning rate grows
-EMBED_BATCH = 8  # small batches stay in the processor's cache
-
-
-class Critic:
-    """A frozen recognizer and what it saw on the clean training faces, computed when first asked.
-
-    The embeddings are part of the saved state: those of another batch differ in the last bit.
-    """
-
-    def __init__(self, network: Recognizer, faces: Faces, device: str) -> None:
-        network.to(device)
-        if isinstance(network, torch.nn.Module):
-            network.to(memory_format=torch.channels_last)
-        self.network, self.faces, self.device = network, faces, device
-        self.known = torch.zeros(len(faces), dtype=torch.bool)
-        self.table = torch.zeros(len(faces), 0)
-
-    @torch.no_grad()
-    def clean(self, rows: Tensor) -> Tensor:
-        """Embeddings (n, D) of the clean faces in these rows (n,)."""
-        new = torch.unique(rows[~self.known[rows]])
-        if len(new):
-            chips = self.faces.chips[new].float().to(self.device) / 255
-            found = self.network.embed(chips, self.faces.landmarks[new].to(self.device)).cpu()
-            if not self.known.any():
-                self.table = torch.zeros(len(self.faces), found.shape[1])
-            self.table[new] = found
-            self.known[new] = True
-        return self.table[rows].to(self.device)
-
-    def state(self) -> dict[str, Tensor]:
-        """What ``load`` takes."""
-        return {"known": self.known, "table": self.table}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the embeddings of an earlier run on the same faces."""
-        self.known, self.table = state["known"], state["table"]
 
 
 def train(  # noqa: PLR0913
@@ -102,50 +71,81 @@ def train(  # noqa: PLR0913
     config = read_config(config_path, data=data_text, seed=seed, steps=steps)
     if config.data is None:
         raise TrainingFacesError("no training faces were named; give a folder with --data.")
-    if not resume and (out / STATE).exists():
-        raise CheckpointError(f"{out} holds a run already. Use --resume or another folder.")
-    say = _silent if quiet else _print
-    # Critics first: weights that cannot be had are better known before all faces are aligned.
-    critics, perceptual = _load_critics(config), Perceptual().to(device)
-    faces = load_faces(Path(config.data), out / "chips.npz", _Aligning(say))
-    trainer = Trainer(
-        config, faces, out=out, device=device, say=say, critics=critics, perceptual=perceptual
-    )
-    if resume:
-        trainer.load()
-    return trainer.run()
+    with no_denormals(), team_of(device) as (team, own_device):
+        if not resume and (out / STATE).exists():
+            raise CheckpointError(f"{out} holds a run already. Use --resume or another folder.")
+        say = say_nothing if quiet or not team.leads else say_aloud
+        # Recognizers first: weights that cannot be had are better known before faces are aligned.
+        eyes = _load_eyes(config, own_device)
+        faces = _load_together(Path(config.data), out / "chips.npz", Aligning(say), team)
+        trainer = Trainer(config, faces, eyes, out=out, device=own_device, say=say, team=team)
+        if resume:
+            trainer.load()
+        return trainer.run()
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """Who looks at the faces of a run."""
+
+    critics: Mapping[str, Recognizer]
+    """Whom the network shall escape."""
+    perceptual: Callable[[Tensor, Tensor], Tensor]
+    """(N, 3, H, W) twice -> (N,): LPIPS with gradients."""
+    held_out: Mapping[str, Recognizer] = field(default_factory=dict)
+    """Whom only validation asks."""
 
 
 class Trainer:
     """A run in memory: network, optimizer, average weights, step.
 
     Args:
-        config: what to do. faces: on whom. out: where to write. device: of the networks.
-        say: receives one line of progress at a time.
-        critics, perceptual: ready ones instead of those that the configuration names.
+        config: what to do. faces: on whom. eyes: who looks at them. out: where to write.
+        device: of the networks. say: receives one line of progress at a time.
+        team: who else trains.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         faces: Faces,
+        eyes: Eyes,
         *,
         out: Path,
         device: str = "cpu",
         say: Callable[[str], None] = print,
-        critics: Mapping[str, Recognizer] | None = None,
-        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        team: Team | None = None,
     ) -> None:
         self.config, self.out, self.device, self.say = config, out, device, say
+        self.team = team or Team()
         self.all_faces = faces
-        self.faces, self.validation = split_people(faces, config.validation_faces, config.seed)
+        self.faces, aside = split_people(faces, config.validation_faces, config.seed)
+        if config.loss.steered > 0 and len(self.faces) < config.model.key:
+            raise TrainingFacesError(
+                f"{len(self.faces)} training faces are too few for a key of {config.model.key} "
+                "numbers, each of which names a face. Add faces or lower key."
+            )
+        pairs = min(config.batch // 2, len(self.faces))
+        if pairs % self.team.size or pairs // self.team.size < config.accumulate:
+            raise TrainConfigError(
+                f"a batch of {pairs} people cannot be shared by {self.team.size} processes in "
+                f"{config.accumulate} parts each. Choose another batch, or fewer."
+            )
         self.companions = self.faces.companions()
-        networks = critics or _load_critics(config)
-        self.critics = {name: Critic(n, self.faces, device) for name, n in networks.items()}
-        self.perceptual = perceptual or Perceptual().to(device)
+        self.critics = Critics(
+            {
+                name: Critic(network, self.faces, device, config.loss, memory=config.memory)
+                for name, network in eyes.critics.items()
+            },
+            config.critics_per_face,
+        )
+        self.perceptual = eyes.perceptual
+        watchers = {**eyes.critics, **eyes.held_out}
+        self.validate = Validation(aside, watchers, eyes.perceptual, device)
         torch.manual_seed(config.seed)
         self.network = FaDeNet(config.model).to(device)
         self.network.to(memory_format=torch.channels_last)
+        self.change = torch.compile(self.network.change) if config.compile else self.network.change
         self.average = copy_tensors(self.network.state_dict())
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.step = 0
@@ -154,92 +154,108 @@ class Trainer:
     def run(self) -> Path:
         """Train to the last step, the time limit or a signal; then export."""
         self.out.mkdir(parents=True, exist_ok=True)
-        order = batches(len(self.faces), self.config.batch, self.config.seed, self.step)
+        pairs = self.config.batch // 2
+        order = batches(len(self.faces), pairs, self.config.seed, self.step)
         started, before = time.monotonic(), self.seconds
-        log_file = (self.out / LOG).open("a", encoding="utf-8")
-        with _asked_to_stop() as stop, _no_denormals(), log_file as log:
-            while self.step < self.config.steps and not stop():
-                terms = self.advance(next(order))
+        with asked_to_stop() as stop, self._log() as log:
+            while self.step < self.config.steps:
+                terms = self.advance(self.team.part(next(order)))
                 self.seconds = before + time.monotonic() - started
                 if self.step % self.config.log_every == 0:
                     self._report(terms, log)
                 if self.step % self.config.checkpoint_every == 0:
-                    self._record({"validation": self.validate()}, log)
+                    self._look(log)
                     self.save()
-                if self._out_of_time():
-                    self.say(f"time limit reached at step {self.step}")
+                if self.team.anyone(stop() or self._out_of_time(), self.device):
+                    self.say(f"stopped at step {self.step}")
                     break
         self.save()
         return self.export()
 
     def advance(self, rows: list[int]) -> dict[str, float]:
-        """One step on these faces; returns the terms of the loss."""
-        random = Generator().manual_seed(self.config.seed * 1_000_003 + 7919 * (self.step + 1))
+        """One step on these faces and their companions; returns the terms of the loss."""
         self._set_learning_rate()
-        chips, landmarks, index = self._batch(rows, random)
-        terms = self._terms(chips, landmarks, index, random)
-        loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        sums: dict[str, float] = {}
+        parts = [rows[part :: self.config.accumulate] for part in range(self.config.accumulate)]
+        for number, part in enumerate(parts):
+            share = len(part) / len(rows)
+            for name, value in self._learn(part, number, share).items():
+                sums[name] = sums.get(name, 0.0) + share * value
+        self.team.average_gradients(self.network)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         self._update_average()
+        return {**sums, "gradient": float(norm)}
+
+    def _learn(self, rows: list[int], number: int, share: float) -> dict[str, float]:
+        """Add the gradients of these faces, times their share of the step."""
+        place = self.team.rank + self.team.size * number  # two processes draw as one twice
+        seed = self.config.seed * 1_000_003 + 7919 * (self.step + 1) + 104_729 * place
+        random = Generator().manual_seed(seed)
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            terms, seen = self._terms(rows, random)
+        loss = torch.stack(list(terms.values())).sum()
+        torch.autograd.backward(loss * share)
         values = {name: float(term.detach()) for name, term in terms.items()}
-        return {"loss": float(loss.detach()), **values, "gradient": float(norm), **self._seen}
+        return {"loss": float(loss.detach()), **values, **seen}
+
+    def _terms(
+        self, rows: list[int], random: Generator
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The terms of the loss, and what is worth a line in the log."""
+        config, loss = self.config, self.config.loss
+        chips, landmarks, index = self._batch(rows, random)
+        strength, key = self._steering(len(rows), random)
+        change = self.change(chips, strength, key)
+        with torch.autocast(chips.device.type, enabled=False):
+            treated = apply_change(chips, change)
+        # Which faces LPIPS looks at, of both halves alike.
+        seen = torch.randperm(len(chips), generator=random)[: self._looked_at(len(chips))]
+        seen = seen.to(chips.device)
+        clean, after = chips[seen], treated[seen]
+        fine = self.perceptual(clean, after)
+        # From afar LPIPS sees the wide shadows that it forgives from near.
+        far = self.perceptual(F.avg_pool2d(clean, 2), F.avg_pool2d(after, 2))
+        terms = {
+            "pixel": loss.pixel * charbonnier(treated, chips),
+            "perceptual": perceptual_cost((fine + far) / 2, strength[seen], loss),
+            "smooth": roughness(change, loss),
+        }
+        if self.step >= config.reproduce_steps:
+            found = self.critics.terms(Scene(treated, chips, landmarks, index, key), random)
+            terms |= {name: self._ramp() * term for name, term in found.items()}
+        return terms, {"lpips": float(fine.detach().mean()), "far": float(far.detach().mean())}
+
+    def _looked_at(self, count: int) -> int:
+        return max(1, round(self.config.perceptual_share * count))
+
+    def _steering(self, pairs: int, random: Generator) -> tuple[Tensor, Tensor | None]:
+        """A strength for each pair, the full one for a share of them, and a key for each face."""
+        strength = torch.rand(pairs, generator=random).clamp(min=0.05)
+        strength[torch.rand(pairs, generator=random) < self.config.full_share] = 1.0
+        strength = strength.repeat(2).to(self.device)
+        if not self.config.model.key:
+            return strength, None
+        key = torch.randn(2 * pairs, self.config.model.key, generator=random)
+        return strength, key.to(self.device)
 
     def _batch(self, rows: list[int], random: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        index = torch.tensor(rows)
+        """These faces, and after them another photograph of each: the same, flipped, at worst."""
+        first = torch.tensor(rows)
+        second = self.companions[first]
+        index = torch.cat([first, second])
+        flipped = torch.rand(len(index), generator=random) < 0.5
+        alone = second == first
+        flipped[len(rows) :] = torch.where(alone, ~flipped[: len(rows)], flipped[len(rows) :])
         chips = self.faces.chips[index].float() / 255
         landmarks = self.faces.landmarks[index].clone()
-        flipped = torch.rand(len(rows), generator=random) < 0.5
         chips[flipped] = chips[flipped].flip(-1)
         landmarks[flipped] = mirror(landmarks[flipped], chips.shape[-1])
         chips = chips.contiguous(memory_format=torch.channels_last)
         return chips.to(self.device), landmarks.to(self.device), index
-
-    def _terms(
-        self, chips: Tensor, landmarks: Tensor, index: Tensor, random: Generator
-    ) -> dict[str, Tensor]:
-        loss = self.config.loss
-        change = self.network.change(chips)
-        treated = self.network.apply_change(chips, change)
-        seen = max(1, round(self.config.perceptual_share * len(chips)))
-        fine = self.perceptual(chips[:seen], treated[:seen])
-        # From afar LPIPS sees the wide shadows that it forgives from near.
-        far = self.perceptual(F.avg_pool2d(chips[:seen], 2), F.avg_pool2d(treated[:seen], 2))
-        self._seen = {"lpips": float(fine.detach().mean()), "far": float(far.detach().mean())}
-        terms = {
-            "pixel": loss.pixel * charbonnier(treated, chips),
-            "perceptual": perceptual_cost((fine + far) / 2, loss),
-            "smooth": roughness(change, loss),
-        }
-        weight = loss.identity * self._ramp()
-        if weight > 0:
-            terms["identity"] = weight * self._identity(treated, landmarks, index, random)
-        return terms
-
-    def _identity(
-        self, treated: Tensor, landmarks: Tensor, index: Tensor, random: Generator
-    ) -> Tensor:
-        """Mean hinge; each face goes to ``critics_per_face`` of the critics, by its own camera."""
-        place = torch.randperm(len(treated), generator=random)
-        hinges, count = [], len(self.critics)
-        for number, (name, critic) in enumerate(self.critics.items()):
-            rows = place[(torch.arange(len(place)) + number) % count < self.config.critics_per_face]
-            if not len(rows):
-                continue
-            faces, points = diversify(treated[rows], landmarks[rows], random)
-            seen = index[rows.cpu()]
-            both = [critic.clean(seen), critic.clean(self.companions[seen])]
-            embeddings = critic.network.embed(faces, points)
-            references = torch.stack(both, 1)  # (n, 2, D)
-            hinge = identity_hinge(embeddings, references, self.config.loss.margin)
-            hinges.append(hinge * len(rows) / len(treated))
-            with torch.no_grad():
-                cosine = F.cosine_similarity(embeddings, references[:, 0]).mean()
-            self._seen[f"cosine {name}"] = float(cosine)
-        return torch.stack(hinges).sum() / self.config.critics_per_face
 
     def _ramp(self) -> float:
         past = self.step + 1 - self.config.reproduce_steps
@@ -259,46 +275,47 @@ class Trainer:
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
 
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """LPIPS and each critic's mean cosine of treated and clean faces, people set aside."""
-        network = self.averaged()
-        sums: dict[str, float] = {}
-        for start in range(0, len(self.validation), EMBED_BATCH):
-            rows = range(start, min(start + EMBED_BATCH, len(self.validation)))
-            part = self.validation.take(rows)
-            chips = part.chips.float().to(self.device) / 255
-            landmarks = part.landmarks.to(self.device)
-            treated = network(chips)
-            values = {"lpips": self.perceptual(chips, treated)}
-            for name, critic in self.critics.items():
-                clean, after = (critic.network.embed(x, landmarks) for x in (chips, treated))
-                values[f"cosine {name}"] = F.cosine_similarity(clean, after)
-            for key, value in values.items():
-                sums[key] = sums.get(key, 0.0) + float(value.sum())
-        return {key: value / len(self.validation) for key, value in sums.items()}
-
     def averaged(self) -> FaDeNet:
         """A copy of the network with the average weights."""
         network = FaDeNet(self.config.model).to(self.device).eval().requires_grad_(False)
         network.load_state_dict(self.average)
         return network
 
+    def _look(self, log: Log) -> None:
+        """Validate, and draw synthetic faces; the leader alone."""
+        if self.team.leads:
+            network = self.averaged()
+            found = self.validate(network)
+            log.write(self.step, self.seconds, {"validation": found})
+            self.say(f"validation at step {self.step}  {listed(found)}")
+            if self.config.samples:
+                self.grid.write(network, self.out / "samples" / f"{self.step:06d}.png")
+        self.team.wait()
+
+    @cached_property
+    def grid(self) -> SampleGrid:
+        """The synthetic faces that are drawn."""
+        return SampleGrid(self.device)
+
     def save(self) -> None:
-        """Write the state that ``load`` continues from."""
+        """Write the state that ``load`` continues from; every process its own."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
-            "format": 1,
+            "format": STATE_FORMAT,
             "config": json.dumps(self.config.to_dict()),
             "faces": self.faces.digest(),
-            "critics": {name: critic.state() for name, critic in self.critics.items()},
+            "team": self.team.size,
+            "critics": {name: one.state() for name, one in self.critics.critics.items()},
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
-        save_state(self.out / STATE, state)
+        save_state(self._state_path(), state)
+
+    def _state_path(self) -> Path:
+        return self.out / (STATE if self.team.leads else f"state-{self.team.rank}.pt")
 
     def load(self) -> None:
         """Continue from the state in ``out``.
@@ -306,30 +323,46 @@ class Trainer:
         Raises:
             CheckpointError: it is missing, damaged, or of another configuration.
         """
-        state = load_state(self.out / STATE)
-        if state.get("format") != 1:
+        state = load_state(self._state_path())
+        if state.get("format") != STATE_FORMAT:
             raise CheckpointError(
-                f"{STATE} has format {state.get('format')!r}, not 1; start again."
+                f"{STATE} has format {state.get('format')!r}, not {STATE_FORMAT}; start again."
             )
-        _require_same(json.loads(state["config"]), self.config)
-        if state["faces"] != self.faces.digest():
+        _require_same(json.loads(state.get("config", "{}")), self.config)
+        if state.get("faces") != self.faces.digest():
             raise CheckpointError("the saved run had other training faces; use another folder.")
-        for name, critic in self.critics.items():
+        if state.get("team") != self.team.size:
+            raise CheckpointError(
+                f"the saved run was trained by {state.get('team')} processes, this one by "
+                f"{self.team.size}; start as many."
+            )
+        try:
+            self._take(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"{STATE} is damaged. Delete it and start again.") from error
+        if not self.team.agrees(self.step, self.device):
+            raise CheckpointError(
+                "the processes were stopped at different steps. Delete the states; start again."
+            )
+        self.say(f"continuing at step {self.step}")
+
+    def _take(self, state: Mapping[str, Any]) -> None:
+        for name, critic in self.critics.critics.items():
             critic.load(state["critics"][name])
         self.network.load_state_dict(state["network"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.say(f"continuing at step {self.step}")
 
     def export(self) -> Path:
         """Write the average weights with their provenance."""
         config = self.config
         training = config.to_dict() | {"data": None}  # a path says nothing elsewhere
         people = sorted(set(self.all_faces.subjects))
+        critics = self.critics.critics.items()
         provenance = Provenance(
             training=training,
-            critics={n: c.network.weights_sha256 for n, c in self.critics.items()},
+            critics={name: critic.network.weights_sha256 for name, critic in critics},
             data=f"{config.data_name}, {len(self.all_faces):,} images of {len(people):,} people",
             subjects=tuple(subject_digest(person) for person in people),
             steps=self.step,
@@ -337,34 +370,23 @@ class Trainer:
             deidbench=deidbench_version(),
         )
         path = self.out / WEIGHTS
-        save_weights(path, self.averaged(), provenance)
-        self.say(f"weights written to {path}")
+        if self.team.leads:
+            save_weights(path, self.averaged(), provenance)
+            self.say(f"weights written to {path}")
+        self.team.wait()
         return path
 
-    def _report(self, terms: Mapping[str, float], log: TextIO) -> None:
-        self._record(terms, log)
-        left = self.seconds / self.step * (self.config.steps - self.step)
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in terms.items())
-        self.say(f"step {self.step}/{self.config.steps}  {_clock(left)} left  {shown}")
+    def _log(self) -> AbstractContextManager[Log]:
+        return opened_log(self.out, self.step) if self.team.leads else silent_log()
 
-    def _record(self, values: Mapping[str, Any], log: TextIO) -> None:
-        row = {"step": self.step, "seconds": round(self.seconds, 1), **values}
-        log.write(json.dumps(row) + "\n")
-        log.flush()
+    def _report(self, terms: Mapping[str, float], log: Log) -> None:
+        log.write(self.step, self.seconds, terms)
+        left = self.seconds / self.step * (self.config.steps - self.step)
+        self.say(f"step {self.step}/{self.config.steps}  {clock(left)} left  {listed(terms)}")
 
     def _out_of_time(self) -> bool:
         limit = self.config.max_minutes
         return limit is not None and self.seconds > 60 * limit
-
-
-@contextmanager
-def _no_denormals() -> Iterator[None]:
-    """Tiny gradients slow a CPU tenfold. The setting is the process's, so it is put back."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 class Perceptual:
@@ -392,8 +414,21 @@ def mirror(landmarks: Tensor, size: int) -> Tensor:
     return torch.stack([size - 1 - swapped[..., 0], swapped[..., 1]], -1)
 
 
-def _load_critics(config: TrainConfig) -> dict[str, Recognizer]:
-    return {name: plugins.load("recognizers", name)() for name in config.critics}
+def _load_eyes(config: TrainConfig, device: str) -> Eyes:
+    def load(names: tuple[str, ...]) -> dict[str, Recognizer]:
+        return {name: plugins.load("recognizers", name)() for name in names}
+
+    return Eyes(load(config.critics), Perceptual().to(device), load(config.held_out))
+
+
+def _load_together(
+    source: Path, cache: Path, progress: Callable[[int, int], None], team: Team
+) -> Faces:
+    """The faces; the leader aligns them, the others read what he made."""
+    if team.leads:
+        faces = load_faces(source, cache, progress)
+    team.wait()
+    return faces if team.leads else load_faces(source, cache, progress)
 
 
 def _require_same(saved: Mapping[str, Any], config: TrainConfig) -> None:
@@ -406,48 +441,3 @@ def _require_same(saved: Mapping[str, Any], config: TrainConfig) -> None:
                 f"the saved run has {name} = {saved.get(name)!r}, this one {mine[name]!r}. "
                 "Use the same configuration, or another output folder."
             )
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """True after Ctrl-C or SIGTERM; the step at hand is finished first."""
-    asked = [False]
-
-    def note(number: int, frame: FrameType | None) -> None:
-        asked[0] = True
-
-    try:
-        old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # signals belong to the main thread
-        old = {}
-    try:
-        yield lambda: asked[0]
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-class _Aligning:
-    """Progress of the alignment, a line every few seconds."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.started, self.spoken = say, time.monotonic(), 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        passed = time.monotonic() - self.started
-        if passed - self.spoken > 5 or done == total:
-            self.spoken = passed
-            self.say(f"aligned {done}/{total}  {_clock(passed / done * (total - done))} left")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -36,3 +37,18 @@ def home(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setenv("DEIDBENCH_MIRROR", str(weights))
     monkeypatch.setenv("DEIDBENCH_OFFLINE", "1")
     return folder
+
+
+@pytest.fixture
+def all_weights(home: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of DEIDBENCH_TEST_ASSETS, with whose weights every recognizer can be had."""
+    real = Path(os.environ.get("DEIDBENCH_TEST_ASSETS", ""))
+    if not (real / "weights").is_dir():
+        pytest.skip("DEIDBENCH_TEST_ASSETS names no folder with weights")
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for number, file in enumerate([*weights.rglob("*.*"), *(real / "weights").rglob("*.pt*")]):
+        (mirror / str(number)).mkdir()
+        (mirror / str(number) / file.name).symlink_to(file.resolve())
+    monkeypatch.setenv("DEIDBENCH_MIRROR", str(mirror))
+    return real

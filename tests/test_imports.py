@@ -45,7 +45,9 @@ CLOSED: dict[str, set[str]] = {
 }
 EXTRA = {
     # The training half of fadenet loads data, aligns it, and meets recognizers by name.
-    "fadenet.train": {"plugins", "alignment"},
+    "fadenet.train": {"plugins"},
+    "fadenet.validation": {"plugins"},
+    "fadenet.samples": {"plugins", "alignment"},
     "fadenet.faces": {"plugins", "alignment"},
     # Methods that attack a recognizer meet it by name.
     "deidbench_baselines._adversarial": {"plugins"},

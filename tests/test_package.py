@@ -20,7 +20,13 @@ DATA = {
         "datasets/synthid/card.md",
     ],
     "deidbench_baselines": ["py.typed"],
-    "fadenet": ["py.typed", "weights/fadenet.safetensors", "configs/fadenet.toml"],
+    "fadenet": [
+        "py.typed",
+        "weights/fadenet.safetensors",
+        "weights/fadenet-keyed.safetensors",
+        "configs/fadenet.toml",
+        "configs/fadenet-keyed.toml",
+    ],
 }
 
 
