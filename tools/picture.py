@@ -15,7 +15,7 @@ from deidbench.alignment import Aligner, to_float
 from deidbench.datasets.synthid import SynthID
 from deidbench.images import read_image
 
-METHODS = ("identity", "fadenet", "gaussian-blur", "pixelate", "blackout")
+METHODS = ("identity", "fadenet", "fadenet-keyed", "gaussian-blur", "pixelate", "blackout")
 PEOPLE = ("id001", "id004", "id008", "id012", "id016", "id019")
 OUT = Path(__file__).parents[1] / "docs" / "images" / "methods.png"
 
@@ -25,7 +25,7 @@ def main() -> None:
     samples = [sample for sample in SynthID(None).samples() if sample.path.stem == "00"]
     chosen = [read_image(sample.path) for sample in samples if sample.subject in PEOPLE]
     faces = to_float(Aligner()(chosen).chips)
-    figure = Figure(figsize=(len(PEOPLE) * 1.3 + 1.1, len(METHODS) * 1.3), dpi=110)
+    figure = Figure(figsize=(len(PEOPLE) * 1.3 + 1.4, len(METHODS) * 1.3), dpi=110)
     axes = figure.subplots(len(METHODS), len(PEOPLE), squeeze=False)
     for row, name in zip(axes, METHODS, strict=True):
         treated: torch.Tensor = plugins.load("methods", name)().deidentify(faces, seed=0)
@@ -36,7 +36,7 @@ def main() -> None:
             axis.set_frame_on(False)
         label = "original" if name == "identity" else name
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=11)
-    figure.subplots_adjust(0.14, 0.005, 0.995, 0.995, 0.03, 0.03)
+    figure.subplots_adjust(0.16, 0.005, 0.995, 0.995, 0.03, 0.03)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(OUT)
 
