@@ -383,6 +383,22 @@ def test_a_finished_file_is_not_treated_again(tmp_path: Path) -> None:
     assert [one.status for one in third.outcomes] == ["treated", "done before"]
 
 
+def test_each_file_has_its_own_numbers_which_the_seed_fixes(tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    class Listening(Black):
+        def deidentify(self, faces: Tensor, *, seed: int) -> Tensor:
+            seeds.append(seed)
+            return super().deidentify(faces, seed=seed)
+
+    folder_of(tmp_path / "in", 2)
+    for number, seed in enumerate((0, 0, 1)):
+        run(tmp_path / "in", tmp_path / f"out{number}", Listening(), seed=seed)
+    first, again, other = seeds[:2], seeds[2:4], seeds[4:]
+    assert first == again
+    assert len({*first, *other}) == 4
+
+
 def test_a_foreign_or_changed_file_in_the_output_is_left_alone(tmp_path: Path) -> None:
     source, target = tmp_path / "in", tmp_path / "out"
     folder_of(source, 2)
