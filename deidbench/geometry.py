@@ -97,7 +97,8 @@ def _resample(images: Tensor, transforms: Tensor, size: int) -> Tensor:
 
 def align(images: Tensor, landmarks: Tensor, template: Tensor, size: int) -> Tensor:
     """Warp each face so that its landmarks (N, 5, 2) lie on a template (5, 2)."""
-    with torch.autocast(images.device.type, enabled=False):  # places need all their digits
+    kind = "cuda" if images.is_cuda else "cpu"  # not every torch knows autocast elsewhere
+    with torch.autocast(kind, enabled=False):  # places need all their digits
         return warp(images, similarity_transform(landmarks.to(images), template), size)
 
 

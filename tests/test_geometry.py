@@ -80,3 +80,11 @@ def test_a_face_is_warped_alike_alone_and_in_company(size: int) -> None:
 
 def test_no_images_are_warped_to_none() -> None:
     assert geometry.warp(torch.zeros(0, 3, 8, 8), torch.zeros(0, 2, 3), 4).shape == (0, 3, 4, 4)
+
+
+def test_mixed_precision_around_it_moves_no_landmark() -> None:
+    faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    points = chip_template(64).expand(2, 5, 2) + 1.3
+    plain = align(faces, points, chip_template(48), 48)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(align(faces, points, chip_template(48), 48), plain)
