@@ -84,7 +84,8 @@ def test_no_images_are_warped_to_none() -> None:
 
 def test_mixed_precision_around_it_moves_no_landmark() -> None:
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    points = chip_template(64).expand(2, 5, 2) + 1.3
-    plain = align(faces, points, chip_template(48), 48)
+    points = geometry.chip_template(64).expand(2, 5, 2) + 1.3
+    plain = geometry.align(faces, points, geometry.chip_template(48), 48)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(align(faces, points, chip_template(48), 48), plain)
+        mixed = geometry.align(faces, points, geometry.chip_template(48), 48)
+    assert torch.equal(mixed, plain)
