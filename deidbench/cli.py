@@ -185,13 +185,12 @@ def _evaluate_sweep(config: RunConfig, text: str, *, as_json: bool, quiet: bool)
     folder = config.out or Path("runs") / f"sweep-{name}-{swept.name}"
     _refuse_unwritable(folder / "new")
     runs = points(config, swept, folder)
-    records = []
-    for number, point in enumerate(runs, 1):
+    known = [measured(point) for point in runs]  # what stands in the way is found before the work
+    records: list[RunRecord] = []
+    for value, point, record in zip(swept.values, runs, known, strict=True):
         if not quiet:
-            click.echo(
-                f"{swept.name} {swept.values[number - 1]:g} ({number}/{len(runs)})", err=True
-            )
-        records.append(measured(point) or _measure(point, quiet=quiet)[1])
+            click.echo(f"{swept.name} {value:g} ({len(records) + 1}/{len(runs)})", err=True)
+        records.append(record or _measure(point, quiet=quiet)[1])
     folders = [point.out for point in runs if point.out]
     page = _write_report(folders, folder / "report", show_faces=config.show_faces)
     if as_json:

@@ -335,19 +335,22 @@ def _failures(job: Job, faces: Faces) -> dict[str, int]:
 
 
 def _settings(job: Job) -> dict[str, object]:
-    """The configuration without paths of this machine."""
-    config = job.config
-    settings = {**asdict(config), "dataset": label_of(config.dataset)}
-    settings["method"] = job.method.name
-    settings["recognizers"] = [label_of(spec) for spec in config.recognizers]
+    return {
+        **settings_of(job.config), "method": job.method.name, "protocol": job.protocol.name,
+    }  # fmt: skip
+
+
+def settings_of(config: RunConfig) -> dict[str, object]:
+    """The configuration as a record keeps it: without paths of this machine."""
+    settings = {**asdict(config), "dataset": _label(config.dataset)}
+    settings["recognizers"] = [_label(spec) for spec in config.recognizers]
     settings["settings"] = dict(config.settings)
     settings["weights"] = config.weights and config.weights.name
-    settings["protocol"] = job.protocol.name
     del settings["out"]
     return settings
 
 
-def label_of(spec: str) -> str:
+def _label(spec: str) -> str:
     """'folder:/home/me/faces' -> 'folder:faces'."""
     name, argument = plugins.split_argument(spec)
     return name if argument is None else f"{name}:{Path(argument).resolve().name}"
@@ -356,7 +359,7 @@ def label_of(spec: str) -> str:
 def _dataset_record(job: Job) -> schema.DatasetRecord:
     listing = [(sample.id, sample.subject) for sample in job.samples]
     return schema.DatasetRecord(
-        name=job.dataset.name, version=job.dataset.version, label=label_of(job.config.dataset),
+        name=job.dataset.name, version=job.dataset.version, label=_label(job.config.dataset),
         synthetic=job.dataset.synthetic, n_samples=len(job.samples),
         n_subjects=len({sample.subject for sample in job.samples}),
         sha256=digest(listing, [file for batch in job.stages.batches for file in batch.files]),

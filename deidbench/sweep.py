@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +84,14 @@ def measured(config: RunConfig) -> RunRecord | None:
     Raises:
         DeidbenchError: the folder holds another run.
     """
+    from .harness import settings_of
     from .results.store import read_run
 
     folder = config.out
     if folder is None or not folder.exists():
         return None
     record = read_run(folder)
-    same = _told(record.config) == _told(_plain(config))
+    same = _told(record.config) == _told(settings_of(config))
     if not (same and _same_protocol(config, record) and _same_method(config, record)):
         raise DeidbenchError(f"{folder} holds another run. Choose another --out.")
     return record
@@ -113,22 +114,9 @@ def _same_protocol(config: RunConfig, record: RunRecord) -> bool:
     return bool(record.protocol_settings == load(config.protocol).model_dump(mode="json"))
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
-    """The configuration as a record writes it: no paths of this machine."""
-    from .harness import label_of
-
-    return {
-        **asdict(config),
-        "dataset": label_of(config.dataset),
-        "recognizers": [label_of(one) for one in config.recognizers],
-        "settings": dict(config.settings),
-        "weights": config.weights and config.weights.name,
-    }
-
-
 def _told(settings: dict[str, Any]) -> dict[str, Any]:
     """What can be compared; method and protocol are looked at themselves."""
-    untold = ("out", "method", "protocol")
+    untold = ("method", "protocol")
     return {key: _listed(value) for key, value in settings.items() if key not in untold}
 
 

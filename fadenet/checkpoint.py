@@ -55,15 +55,15 @@ class Provenance:
         Raises:
             ValueError, TypeError, KeyError: a field is missing, unknown or of another type.
         """
-        _typed(fields["critics"], dict, "critics")
-        for text in [*fields["critics"].items(), fields["subjects"]]:
-            for part in text:
-                _typed(part, str, "critics and subjects")
-        _typed(fields["subjects"], list, "subjects")
+        critics, subjects = fields["critics"], fields["subjects"]
+        _typed(critics, dict, "critics")
+        _typed(subjects, list, "subjects")
+        for text in [*critics, *critics.values(), *subjects]:
+            _typed(text, str, "critics and subjects")
         _typed(fields["training"], dict, "training")
         for name, kind in (("data", str), ("steps", int), ("seed", int), ("deidbench", str)):
             _typed(fields[name], kind, name)
-        return cls(**{**fields, "subjects": tuple(fields["subjects"])})
+        return cls(**{**fields, "subjects": tuple(subjects)})
 
 
 def _typed(value: object, kind: type, name: str) -> None:

@@ -233,11 +233,11 @@ def test_damaged_weights_are_refused_in_one_line(tmp_path: Path, keep: int) -> N
 )  # fmt: skip
 def test_metadata_of_a_stranger_is_refused_in_one_line(tmp_path: Path, about: Any) -> None:
     network = woken()
-    good = {
+    good: dict[str, Any] = {
         "format": "fadenet-2", "config": SMALL.to_dict(), "provenance": provenance().to_dict(),
     }  # fmt: skip
     if isinstance(about, dict) and "format" not in about:
-        about = good | {part: {**good[part], **fields} for part, fields in about.items()}  # type: ignore[dict-item]
+        about = good | {part: {**good[part], **fields} for part, fields in about.items()}
     path = tmp_path / "w.safetensors"
     path.write_bytes(save(dict(network.state_dict()), {"fadenet": json.dumps(about)}))
     with pytest.raises(CheckpointError, match=r"w\.safetensors is not a file of FaDeNet") as caught:

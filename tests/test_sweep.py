@@ -64,12 +64,18 @@ def test_each_point_is_an_evaluation_of_its_own(tmp_path: Path) -> None:
 
 def test_the_table_has_a_line_for_each_value() -> None:
     records = [record(strength=value, adaptive=True) for value in (0.0, 0.5, 1.0)]
+    lpips = next(
+        row.value
+        for row in records[0].rows
+        if row.metric == "lpips" and row.threat is None and row.params["region"] == "chip"
+    )
     for width in (60, 120):
         console = Console(width=width, record=True, file=io.StringIO())
         console.print(sweep_table(records, "strength", [0.0, 0.5, 1.0]))
         lines = console.export_text().splitlines()
         assert all(name in lines[0] for name in ("strength", "LPIPS", "T1", "T3", "worst case"))
         assert [line.split()[0] for line in lines[1:4]] == ["0", "0.5", "1"]
+        assert all(float(line.split()[1]) == pytest.approx(lpips, abs=5e-4) for line in lines[1:4])
         assert all(len(line) <= width for line in lines)
 
 
@@ -90,6 +96,17 @@ def test_a_sweep_is_measured_shown_and_gone_on_with(home: Path, tmp_path: Path) 
     other = [*command, "--seed", "1"]
     with pytest.raises(DeidbenchError, match=r"strength-0 holds another run. Choose another --out"):
         CliRunner().invoke(cli, other, catch_exceptions=False)
+
+
+def test_what_stands_in_the_way_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "strength-1").mkdir()
+    command = [
+        "evaluate", "--method", "pixelate", "--protocol", "quick-v1", "--quiet",
+        "--sweep", "strength=0:1:2", "--out", str(tmp_path),
+    ]  # fmt: skip
+    with pytest.raises(DeidbenchError, match="strength-1 is not a whole run"):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert not (tmp_path / "strength-0").exists()
 
 
 def test_a_point_that_is_not_there_is_to_be_measured(tmp_path: Path) -> None:
