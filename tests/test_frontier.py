@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import frontier
 import numpy as np
 import pytest
+
+from deidbench import statistics
+from deidbench.config import RunConfig
+from deidbench.harness import evaluate
+from deidbench.progress import Progress
 
 KEY = ("T3", "sface")
 
@@ -60,3 +67,18 @@ def test_every_point_of_ours_meets_every_other_curve_but_ours() -> None:
     assert [(one.method, one.other) for one in told] == [("ours", "blur"), ("mine", "blur")]
     assert "| T3 sface | ours | 0.050 | blur |" in frontier.as_markdown(found, told)
     assert frontier.draw(found).axes
+
+
+def test_the_draws_of_a_run_give_the_interval_of_its_record(home: Path, tmp_path: Path) -> None:
+    config = RunConfig(
+        method="pixelate", strength=0.4, recognizers=("sface",),
+        protocol="quick-v1", out=tmp_path / "run",
+    )  # fmt: skip
+    _, record = evaluate(config, Progress(quiet=True))
+    found = dict(frontier.points(tmp_path / "run"))
+    assert set(found) == {("T1/T1w", "sface"), ("T2", "sface")}
+    people = record.split.subjects["eval"]
+    for one in found.values():
+        low, high = statistics.interval(one.draws, subjects=people)
+        assert one.tar == pytest.approx(np.mean(one.draws), abs=0.05)
+        assert (low, high) == pytest.approx((one.low, one.high), abs=0.02)

@@ -56,7 +56,9 @@ def points(folder: Path) -> Iterator[tuple[tuple[str, str], Point]]:
     """The points of a run, by threat and recognizer."""
     record, images = read_run(folder), read_images(folder)
     lpips = _value(record, "lpips", {"region": "chip"})
-    people = images["subject"].astype("category").cat.codes.to_numpy()
+    # Only people who are measured are drawn; the others, -1, are in no comparison.
+    measured = images["subject"].where(images["part"] == "eval")
+    people = measured.astype("category").cat.codes.to_numpy()
     weights = statistics.draw_weights(int(people.max()) + 1, DRAWS)
     for threat in THREATS:
         for recognizer in [one.name for one in record.recognizers if one.status == "run"]:
