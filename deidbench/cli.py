@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from inspect import cleandoc
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from . import __version__, plugins
-from .config import ALL, PROTOCOL, RunConfig, parse_value
+from .commands._shared import examples, names, settings, show_markdown, show_rows, split_names
+from .config import ALL, PROTOCOL, RunConfig
 from .errors import ControlError, DeidbenchError
 
 if TYPE_CHECKING:
     from .assets import Asset
     from .results.schema import RunRecord
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_ERROR, EXIT_CONTROL, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -54,65 +52,25 @@ def main() -> None:
         sys.exit(EXIT_ERROR)
 
 
-def _examples(*lines: str) -> Callable[[F], F]:
-    """Examples at the end of a command's help, one to a line."""
-
-    def add(function: F) -> F:
-        shown = "\n".join(f"  {line}" for line in lines)
-        function.__doc__ = f"{cleandoc(function.__doc__ or '')}\n\n\b\nExamples:\n{shown}\n"
-        return function
-
-    return add
-
-
-def _split_names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
-
-
-def _settings(
-    _: click.Context, __: click.Parameter, values: tuple[str, ...]
-) -> tuple[tuple[str, bool | int | float | str], ...]:
-    pairs = [value.partition("=") for value in values]
-    for name, sign, value in pairs:
-        if not (name.strip() and sign):
-            raise DeidbenchError(f"--set expects NAME=VALUE, but got '{name}{sign}{value}'.")
-        if name.strip() in ("strength", "weights"):
-            raise DeidbenchError(
-                f"--set {name.strip()} has an option of its own. Use --{name.strip()}."
-            )
-    return tuple((name.strip(), parse_value(value)) for name, _, value in pairs)
-
-
-def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
-    """Shell completion of the installed names of a kind."""
-
-    def complete(_: Any, __: Any, typed: str) -> list[str]:
-        done, comma, last = typed.rpartition(",")
-        found = [name for name in plugins.names(kind) if name.startswith(last)]
-        return [f"{done}{comma}{name}" for name in found]
-
-    return complete
-
-
 @cli.command()
-@click.option("--method", required=True, shell_complete=_names("methods"),
+@click.option("--method", required=True, shell_complete=names("methods"),
               help="What to measure; see 'deidbench list methods'.")  # fmt: skip
 @click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
 @click.option("--sweep", metavar="NAME=LOW:HIGH:COUNT",
               help="Several strengths, or values of a setting, and one report.")  # fmt: skip
-@click.option("--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
+@click.option("--set", "settings", multiple=True, callback=settings, metavar="NAME=VALUE",
               help="A setting of the method; may be given several times.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path),
               help="Weights of your own training, for a method that takes them.")  # fmt: skip
-@click.option("--dataset", default="synthid", show_default=True, shell_complete=_names("datasets"),
+@click.option("--dataset", default="synthid", show_default=True, shell_complete=names("datasets"),
               help="NAME or NAME:ARGUMENT: folder:DIR (subject/image), lfw:DIR, ...")  # fmt: skip
 @click.option("--protocol", default=PROTOCOL, show_default=True, metavar="NAME|FILE",
               help="Which attacks; see 'deidbench protocols list'.")  # fmt: skip
 @click.option("--adults-only/--with-children", "adults_only", default=True, show_default=True,
               help="Whether to leave out children, where a dataset says who is one.")  # fmt: skip
-@click.option("--recognizers", callback=_split_names, shell_complete=_names("recognizers"),
+@click.option("--recognizers", callback=split_names, shell_complete=names("recognizers"),
               help="Attackers' eyes, by comma, or 'all'; see 'deidbench list'.")  # fmt: skip
-@click.option("--metrics", callback=_split_names, shell_complete=_names("metrics"),
+@click.option("--metrics", callback=split_names, shell_complete=names("metrics"),
               help="More metrics, by comma, or 'all', besides the default ones.")  # fmt: skip
 @click.option("--pairs", type=click.Choice(["cross", "official"]), default="cross",
               show_default=True, help="All cross-image pairs or the dataset's list.")  # fmt: skip
@@ -130,7 +88,7 @@ def _names(kind: plugins.Kind) -> Callable[..., list[str]]:
               help="Keep faces of real people in the run and its report.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The whole record on stdout, nothing else.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-@_examples(
+@examples(
     "deidbench evaluate --method fadenet",
     "deidbench evaluate --method gaussian-blur --strength 0.8 --recognizers dlib,sface",
     "deidbench evaluate --method fadenet --sweep strength=0:1:6",
@@ -208,7 +166,7 @@ def _evaluate_sweep(config: RunConfig, text: str, *, as_json: bool, quiet: bool)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
 @click.option("--show-faces", is_flag=True, help="Show faces of real people, where a run has them.")
-@_examples("deidbench report runs/20260101-120000-fadenet-1a2b3c --out page")
+@examples("deidbench report runs/20260101-120000-fadenet-1a2b3c --out page")
 def report(runs: tuple[Path, ...], out: Path, show_faces: bool) -> None:
     """Write one HTML page about one or several RUNS; it opens offline."""
     click.echo(_write_report(list(runs), out, show_faces=show_faces))
@@ -217,7 +175,7 @@ def report(runs: tuple[Path, ...], out: Path, show_faces: bool) -> None:
 @cli.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of run.json instead.")
-@_examples("deidbench validate runs/*", "deidbench validate --schema > run.schema.json")
+@examples("deidbench validate runs/*", "deidbench validate --schema > run.schema.json")
 def validate(runs: tuple[Path, ...], schema: bool) -> None:
     """Check that RUNS are whole and follow the published format."""
     from .results.schema import json_schema
@@ -239,7 +197,7 @@ def validate(runs: tuple[Path, ...], schema: bool) -> None:
 @click.argument("kind", required=False, type=click.Choice(plugins.KINDS))
 @click.option("-v", "--verbose", is_flag=True, help="Load each part and say more about it.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-@_examples("deidbench list methods", "deidbench list recognizers -v")
+@examples("deidbench list methods", "deidbench list recognizers -v")
 def list_parts(kind: plugins.Kind | None, verbose: bool, as_json: bool) -> None:
     """Say which methods, datasets, recognizers, metrics and threats there are; what is missing."""
     kinds = [kind] if kind else list(plugins.KINDS)
@@ -266,8 +224,8 @@ def datasets() -> None:
 
 
 @datasets.command("card")
-@click.argument("name", shell_complete=_names("datasets"))
-@_examples("deidbench datasets card synthid", "deidbench datasets card synthid > synthid.md")
+@click.argument("name", shell_complete=names("datasets"))
+@examples("deidbench datasets card synthid", "deidbench datasets card synthid > synthid.md")
 def datasets_card(name: str) -> None:
     """Print the datasheet of the dataset NAME.
 
@@ -279,16 +237,16 @@ def datasets_card(name: str) -> None:
         raise DeidbenchError(
             f"dataset '{name}' has no card. See docs/datasets.md, or ask whoever made it."
         )
-    _show_markdown(card())
+    show_markdown(card())
 
 
 @datasets.command("check")
-@click.argument("dataset", shell_complete=_names("datasets"))
+@click.argument("dataset", shell_complete=names("datasets"))
 @click.option("--adults-only/--with-children", "adults_only", default=True, show_default=True,
               help="Whether to leave out children, where a dataset says who is one.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of parts.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-@_examples("deidbench datasets check faces", "deidbench datasets check lfw:lfw --json")
+@examples("deidbench datasets check faces", "deidbench datasets check lfw:lfw --json")
 def datasets_check(dataset: str, adults_only: bool, seed: int, as_json: bool) -> None:
     """Say what would be read of DATASET, a path or NAME:ARGUMENT, and what can be measured.
 
@@ -304,7 +262,7 @@ def datasets_check(dataset: str, adults_only: bool, seed: int, as_json: bool) ->
 
         click.echo(json.dumps(asdict(found), indent=1))
         return
-    _show_rows(rows(found))
+    show_rows(rows(found))
 
 
 @cli.group("protocols")
@@ -317,14 +275,14 @@ def protocols_list() -> None:
     """Name the protocols, each with what it is for."""
     from . import protocols
 
-    _show_rows(
+    show_rows(
         [(name, " ".join(protocols.load(name).summary.split())) for name in protocols.names()]
     )
 
 
 @protocols_group.command("show")
 @click.argument("protocol", metavar="NAME|FILE")
-@_examples(
+@examples(
     "deidbench protocols show standard-v1", "deidbench protocols show quick-v1 > mine-v1.toml"
 )
 def protocols_show(protocol: str) -> None:
@@ -373,7 +331,7 @@ def assets_list(as_json: bool) -> None:
 @assets.command("fetch")
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All weights; not the datasets.")
-@_examples("deidbench assets fetch dlib-resnet29 sface-int8")
+@examples("deidbench assets fetch dlib-resnet29 sface-int8")
 def assets_fetch(names: tuple[str, ...], everything: bool) -> None:
     """Download assets by NAMES, so that later runs need no network."""
     from . import assets as store
@@ -407,10 +365,10 @@ def assets_verify(names: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--method", required=True, shell_complete=_names("methods"),
+@click.option("--method", required=True, shell_complete=names("methods"),
               help="How to treat faces; see 'deidbench list methods'.")  # fmt: skip
 @click.option("--strength", type=float, help="In [0, 1], larger = stronger; default: its own.")
-@click.option("--set", "settings", multiple=True, callback=_settings, metavar="NAME=VALUE",
+@click.option("--set", "settings", multiple=True, callback=settings, metavar="NAME=VALUE",
               help="A setting of the method; may be given several times.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path),
               help="Weights of your own training, for a method that takes them.")  # fmt: skip
@@ -420,7 +378,7 @@ def assets_verify(names: tuple[str, ...]) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="All that was done, as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-@_examples(
+@examples(
     "deidbench deidentify photo.jpg treated.jpg --method fadenet",
     "deidbench deidentify photos treated --method pixelate --strength 0.8",
     "deidbench deidentify film.mp4 treated.mp4 --method gaussian-blur --fast",
@@ -462,7 +420,7 @@ def deidentify(source: Path, target: Path, as_json: bool, quiet: bool, **options
 @click.option("--seed", type=int, help="Instead of the seed in the configuration.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
-@_examples("deidbench train --config fadenet/configs/fadenet.toml --data faces --out training")
+@examples("deidbench train --config fadenet/configs/fadenet.toml --data faces --out training")
 def train(config: Path, data: Path | None, out: Path, device: str, **options: Any) -> None:
     """Train FaDeNet from a configuration file."""
     from .setup import choose_device
@@ -474,7 +432,7 @@ def train(config: Path, data: Path | None, out: Path, device: str, **options: An
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@_examples('eval "$(deidbench completion bash)"')
+@examples('eval "$(deidbench completion bash)"')
 def completion(shell: str) -> None:
     """Print the completion script of a SHELL."""
     from click.shell_completion import get_completion_class
@@ -483,32 +441,6 @@ def completion(shell: str) -> None:
     if kind is None:
         raise DeidbenchError(f"no completion for '{shell}'. Use bash, zsh or fish.")
     click.echo(kind(cli, {}, "deidbench", "_DEIDBENCH_COMPLETE").source())
-
-
-def _show_markdown(text: str) -> None:
-    """Rendered on a terminal; as it is for a file or another program."""
-    if not sys.stdout.isatty():
-        click.echo(text, nl=False)
-        return
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    Console().print(Markdown(text))
-
-
-def _show_rows(told: list[tuple[str, str]]) -> None:
-    """A table on a terminal, however narrow; a line for each row elsewhere."""
-    if not sys.stdout.isatty():
-        click.echo("\n".join(f"{heading}: {text}" for heading, text in told))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for heading, text in told:
-        table.add_row(Text(heading, "bold"), Text(text, overflow="fold"))
-    Console().print(table)
 
 
 def _refuse_unknown(config: RunConfig) -> None:

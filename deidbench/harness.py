@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -116,6 +117,7 @@ def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRec
     findings.rows += faces.truth
     findings.rows += set_rows(job.stages, job.ruler.metrics, job.measured)
     findings.rows += _speed_rows(job)
+    findings.rows += _memory_rows(job)
     record = _record(job, faces, findings)
     folder = config.out or Path("runs") / record.run_id
     images = _image_table(job, faces)
@@ -268,6 +270,25 @@ def _speed_rows(job: Job) -> Iterator[schema.MetricRow]:
             metric="images-per-second", params={"batch": size}, value=speed, unit="images/s",
             n=size, note="machine-dependent: compare only within one run",
         )  # fmt: skip
+
+
+def _memory_rows(job: Job) -> Iterator[schema.MetricRow]:
+    """The most memory that this process, and the GPU it ran on, have held at one time."""
+    about: dict[str, Any] = {"metric": "peak-memory", "unit": "MiB", "higher_is_better": False}
+    with suppress(ImportError):  # Windows does not say
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
+        scale = 2**20 if sys.platform == "darwin" else 2**10
+        yield schema.MetricRow(
+            **about, value=most / scale, params={"of": "process"},
+            note="of the whole evaluation, recognizers and attackers included",
+        )  # fmt: skip
+    if torch.device(job.device).type == "cuda":
+        peak = torch.cuda.max_memory_allocated(job.device) / 2**20
+        yield schema.MetricRow(
+            **about, value=peak, params={"of": "gpu"}, note="allocated by torch in this process"
+        )
 
 
 def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:

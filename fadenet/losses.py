@@ -4,7 +4,7 @@ Terms, each a mean over the batch (x the face, y the treated face, e a critic's 
 
 1. pixel: Charbonnier distance of y and x.
 2. perceptual: LPIPS(x, y), a mean of full and half size; cheap below the budget of the face's
-   strength, dear above it.
+   strength, dear above it; structure: 1 - SSIM(x, y), free up to its own budget.
 3. identity: relu(cos(e(y), e(x)) - margin), for this photograph and another of the same person;
    the margin lies below the cosine at which the critic accepts strangers.
 4. linked and adapted: the same for attackers who learn while the network does
@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from deidbench.metrics.ssim import local_terms
+
 from .model import Change
 
 
@@ -34,6 +36,10 @@ class LossConfig:
     budget: float = 0.10
     """LPIPS (AlexNet) above which ``over_budget`` is paid too; times the strength of the face."""
     over_budget: float = 10.0
+    structure_budget: float = 0.15
+    """1 - SSIM above which ``over_structure`` is paid; times the strength of the face."""
+    over_structure: float = 0.0
+    """Weight of that excess: LPIPS forgives fine ripples that SSIM does not."""
     identity: float = 1.0
     far: float = 0.01
     """Share of strangers whom a critic accepts at the cosine that ``margin`` is counted from."""
@@ -62,6 +68,15 @@ def perceptual_cost(distances: Tensor, strength: Tensor, config: LossConfig) -> 
     """Weighted LPIPS of each image (N,), with its hinge at the budget of its strength (N,)."""
     over = F.relu(distances - config.budget * strength)
     return (config.perceptual * distances + config.over_budget * over).mean()
+
+
+def structural_cost(
+    treated: Tensor, original: Tensor, strength: Tensor, config: LossConfig
+) -> Tensor:
+    """Weighted excess of 1 - SSIM over the budget of each image's strength (N,); a scalar."""
+    luminance, structure = local_terms(original, treated)
+    lost = 1 - (luminance * structure).mean((1, 2, 3))  # (N,)
+    return config.over_structure * F.relu(lost - config.structure_budget * strength).mean()
 
 
 def identity_hinge(embeddings: Tensor, references: Tensor, margin: float) -> Tensor:

@@ -32,7 +32,7 @@ from .config import TrainConfig, TrainConfigError, read_config
 from .critics import Critic, Critics, Scene
 from .faces import Faces, TrainingFacesError, batches, load_faces, split_people
 from .log import Log, opened_log, silent_log
-from .losses import charbonnier, perceptual_cost, roughness
+from .losses import charbonnier, perceptual_cost, roughness, structural_cost
 from .model import FaDeNet, apply_change
 from .running import Aligning, asked_to_stop, clock, listed, no_denormals, say_aloud, say_nothing
 from .samples import SampleGrid
@@ -224,6 +224,8 @@ class Trainer:
             "perceptual": perceptual_cost((fine + far) / 2, strength[seen], loss),
             "smooth": roughness(change, loss),
         }
+        if loss.over_structure > 0:
+            terms["structure"] = structural_cost(after, clean, strength[seen], loss)
         if self.step >= config.reproduce_steps:
             found = self.critics.terms(Scene(treated, chips, landmarks, index, key), random)
             terms |= {name: self._ramp() * term for name, term in found.items()}

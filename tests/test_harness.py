@@ -31,7 +31,7 @@ SMALL = {
     "recognizers": ("sface",), "limit_subjects": 6, "draws": 200, "batch_size": 6,
     "protocol": "quick-v1",
 }  # fmt: skip
-TIMED = {"images-per-second"}
+TIMED = {"images-per-second", "peak-memory"}
 
 
 def run(folder: Path, method: str, **changes: object) -> RunRecord:

@@ -340,7 +340,7 @@ def test_speed_and_what_is_left_of_the_face_are_told_apart(tmp_path: Path) -> No
     made = changed(made, rows=[*(row.model_dump() for row in made.rows), pose.model_dump()])
     sample_run.write(tmp_path / "run", made)
     page = Page(write_report([tmp_path / "run"], tmp_path / "out"))
-    before, _, after = page.text.partition("Speed on the machine named below")
+    before, _, after = page.text.partition("Speed and memory on the machine named below")
     assert "Change of yaw" in before and "4.05 degrees" in before
     assert "Change of yaw" not in after
 

@@ -11,8 +11,8 @@ TITLES = {
     "auc": "AUC", "eer": "EER", "tar": "TAR", "dprime": "d\u2032", "dodging-psr": "Dodging PSR",
     "fmr": "FMR", "fnmr": "FNMR", "far": "FAR", "frr": "FRR", "lpips": "LPIPS", "ssim": "SSIM",
     "psnr": "PSNR", "detection-rate": "Faces found", "images-per-second": "Speed",
-    "latency": "Latency", "ms-ssim": "MS-SSIM", "lpips-vgg": "LPIPS (VGG)",
-    "kid": "KID", "fid": "FID",
+    "latency": "Latency", "peak-memory": "Peak memory", "ms-ssim": "MS-SSIM",
+    "lpips-vgg": "LPIPS (VGG)", "kid": "KID", "fid": "FID",
     "landmark-error": "Landmark error", "landmark-error-to-truth": "Landmark error to the truth",
     "head-pose-yaw": "Change of yaw", "head-pose-pitch": "Change of pitch",
     "head-pose-roll": "Change of roll", "face-found-yunet": "Faces found by YuNet",
@@ -23,8 +23,8 @@ TITLES = {
     "worst-case-auc": "AUC, worst case", "worst-case-tar": "TAR, worst case",
 }  # fmt: skip
 UNITS = {
-    "dB": "dB", "ms": "ms", "images/s": "images/s", "degrees": "degrees", "years": "years",
-    "distances between the eyes": "eye distances",
+    "dB": "dB", "ms": "ms", "MiB": "MiB", "images/s": "images/s", "degrees": "degrees",
+    "years": "years", "distances between the eyes": "eye distances",
 }  # fmt: skip
 AS_FRACTION = frozenset({
     "auc", "auc-over-folds", "worst-case-auc", "d-sys", "ssim", "lpips", "ms-ssim", "box-iou-yunet",

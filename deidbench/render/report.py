@@ -122,7 +122,9 @@ def _content(runs: list[Run], show_faces: bool) -> dict[str, Any]:
             "anatomy",
             "What is left of the face: where its parts are, how it is turned, what it expresses.",
         ),
-        "speed": tables.other(runs, _about_speed, "speed", "Speed on the machine named below."),
+        "speed": tables.other(
+            runs, _about_speed, "speed", "Speed and memory on the machine named below."
+        ),
         "worst_groups": tables.worst_groups(runs, far),
         "groups": tables.groups(runs, far),
         "unmeasured": [(run, _unmeasured(run)) for run in runs],
@@ -450,7 +452,7 @@ def _about_detection(row: MetricRow) -> bool:
 
 
 def _about_speed(row: MetricRow) -> bool:
-    return row.metric in ("images-per-second", "latency")
+    return row.metric in ("images-per-second", "latency", "peak-memory")
 
 
 def _ends(row: MetricRow) -> tuple[float, float] | None:

@@ -5,7 +5,8 @@ the view; ``metric`` is the registered name (``auc``, ``eer``, ``tar``, ``dprime
 ``params`` its settings (``far``). Rows of utility and speed have no threat. Their names, beside the
 image metrics ``lpips``, ``ssim`` and ``psnr`` (params ``region``: ``chip`` or ``face``; ``net`` for
 LPIPS): ``detection-rate`` (params ``images``: ``clean`` or ``treated``), ``images-per-second``
-(params ``batch``) and ``latency`` (unit ``ms``, params ``quantile``).
+(params ``batch``), ``latency`` (unit ``ms``, params ``quantile``), ``peak-memory`` (unit ``MiB``,
+params ``of``: ``process`` or ``gpu``).
 """
 
 from __future__ import annotations

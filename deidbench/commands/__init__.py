@@ -1,0 +1,1 @@
+"""Commands that have a module each; ``deidbench.cli`` puts them together."""
