@@ -45,6 +45,8 @@ class TrainConfig:
     """Parts that a batch is cut into, one after the other, to save memory."""
     critics_per_face: int = 1
     """How many of the critics look at each face of a batch; more costs time."""
+    weigh_critics: bool = True
+    """Whether a critic who lately was harder to fool counts more."""
     perceptual_share: float = 0.5
     """Part of each batch that the perceptual term looks at; the rest saves time."""
     full_share: float = 0.4

@@ -109,10 +109,11 @@ class Critic:
     def terms(self, scene: Scene, random: Generator) -> dict[str, Tensor]:
         """What the pairs of the scene cost, seen by the cameras of ``diversify``; scalars."""
         camera = random.get_state()
-        embeddings, features = self._look(*diversify(scene.treated, scene.landmarks, random))
+        embeddings, features = self._look(*self._camera(scene.treated, scene.landmarks, random))
         clean = self.clean(scene.index)
         other = clean.roll(len(clean) // 2, 0)
-        references = torch.stack([clean, other], 1)  # (2n, 2, D)
+        known = [clean, other] if self.loss.other_photo else [clean]
+        references = torch.stack(known, 1)  # (2n, K, D)
         margin = self.threshold() + self.loss.margin
         terms = {"identity": self.loss.identity * identity_hinge(embeddings, references, margin)}
         if features:
@@ -126,6 +127,9 @@ class Critic:
             self.adversary.remember(_paired(embeddings), _paired(clean))
         return terms
 
+    def _camera(self, faces: Tensor, points: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
+        return diversify(faces, points, random, views=self.loss.views, filters=self.loss.filters)
+
     def _look(self, faces: Tensor, points: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Embeddings, and the features where they are asked for."""
         if self.features is None:
@@ -137,7 +141,7 @@ class Critic:
         """What the same camera shows of the clean faces."""
         same = Generator()
         same.set_state(camera)
-        return self._look(*diversify(scene.clean, scene.landmarks, same))[1]
+        return self._look(*self._camera(scene.clean, scene.landmarks, same))[1]
 
     def _likeness(self, treated: Sequence[Tensor], scene: Scene, camera: Tensor) -> Tensor:
         """Mean cosine of the features of treated and clean faces, place by place."""
@@ -226,8 +230,10 @@ class Features:
 class Critics:
     """All critics of a run, a few of whom look at each face."""
 
-    def __init__(self, critics: Mapping[str, Critic], per_face: int) -> None:
-        self.critics, self.per_face = dict(critics), per_face
+    def __init__(
+        self, critics: Mapping[str, Critic], per_face: int, *, weighed: bool = True
+    ) -> None:
+        self.critics, self.per_face, self.weighed = dict(critics), per_face, weighed
 
     def terms(self, scene: Scene, random: Generator) -> dict[str, Tensor]:
         """The mean terms of the scene over critics, each weighed by how hard he is to fool."""
@@ -241,7 +247,8 @@ class Critics:
             if not len(rows):
                 continue
             found = critic.terms(scene.pairs(rows), random)
-            weight = critic.share / everyone * len(rows) / (count * self.per_face)
+            harder = critic.share / everyone if self.weighed else 1.0
+            weight = harder * len(rows) / (count * self.per_face)
             critic.weigh(float(found["identity"].detach()))
             for name, term in found.items():
                 sums[name] = sums.get(name, torch.zeros((), device=term.device)) + weight * term

@@ -33,21 +33,32 @@ YCC = torch.tensor(
 """RGB to luma and two chroma (JFIF)."""
 
 
-def diversify(faces: Tensor, landmarks: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
+def diversify(
+    faces: Tensor,
+    landmarks: Tensor,
+    random: Generator,
+    *,
+    views: bool = True,
+    filters: bool = True,
+) -> tuple[Tensor, Tensor]:
     """What a camera, a codec or another detector might do before a recognizer sees the face.
 
     Args:
         faces: (N, 3, H, W) in [0, 1]. landmarks: (N, 5, 2) in their pixels.
+        views: whether faces are tinted, covered in one spot, smaller, and their landmarks off.
+        filters: whether half of them are smoothed, grainy, or compressed.
     Returns:
         The faces, perhaps smaller and out of [0, 1] by a little, and the landmarks in them.
     """
     with torch.autocast(faces.device.type, enabled=False):
-        faces = _erase(_tint(faces, random), random)
-        if _chance(0.5, random):
-            filters = (_smooth, _grain, _median, _compressed)
-            faces = filters[_whole(0, len(filters), random)](faces, random)
-        faces, landmarks = _shrink(faces, landmarks, random)
-        return faces, _jitter(landmarks, random)
+        if views:
+            faces = _erase(_tint(faces, random), random)
+        if filters and _chance(0.5, random):
+            faces = FILTERS[_whole(0, len(FILTERS), random)](faces, random)
+        if views:
+            faces, landmarks = _shrink(faces, landmarks, random)
+            landmarks = _jitter(landmarks, random)
+        return faces, landmarks
 
 
 def jpeg(faces: Tensor, quality: int) -> Tensor:
@@ -163,3 +174,7 @@ def _chance(share: float, random: Generator) -> bool:
 def _whole(low: int, high: int, random: Generator) -> int:
     """A whole number from low to high - 1."""
     return int(torch.randint(low, high, (1,), generator=random))
+
+
+FILTERS = (_smooth, _grain, _median, _compressed)
+"""One of them, drawn anew, is between the face and the critic."""

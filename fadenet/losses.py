@@ -45,6 +45,12 @@ class LossConfig:
     """Share of strangers whom a critic accepts at the cosine that ``margin`` is counted from."""
     margin: float = -0.1
     """Added to that cosine: where a critic counts as fooled."""
+    views: bool = True
+    """Whether critics see faces as other cameras show them (``diversity.diversify``)."""
+    filters: bool = True
+    """Whether critics see faces through the filters that attackers purify with."""
+    other_photo: bool = True
+    """Whether a face is kept away from another photograph of the same person too."""
     features: float = 0.0
     """Weight of the likeness of a critic's middle layers to those of the clean face."""
     linked: float = 0.0

@@ -76,7 +76,7 @@ def train(  # noqa: PLR0913
             raise CheckpointError(f"{out} holds a run already. Use --resume or another folder.")
         say = say_nothing if quiet or not team.leads else say_aloud
         # Recognizers first: weights that cannot be had are better known before faces are aligned.
-        eyes = _load_eyes(config, own_device)
+        eyes = load_eyes(config, own_device)
         faces = _load_together(Path(config.data), out / "chips.npz", Aligning(say), team)
         trainer = Trainer(config, faces, eyes, out=out, device=own_device, say=say, team=team)
         if resume:
@@ -138,6 +138,7 @@ class Trainer:
                 for name, network in eyes.critics.items()
             },
             config.critics_per_face,
+            weighed=config.weigh_critics,
         )
         self.perceptual = eyes.perceptual
         watchers = {**eyes.critics, **eyes.held_out}
@@ -416,7 +417,9 @@ def mirror(landmarks: Tensor, size: int) -> Tensor:
     return torch.stack([size - 1 - swapped[..., 0], swapped[..., 1]], -1)
 
 
-def _load_eyes(config: TrainConfig, device: str) -> Eyes:
+def load_eyes(config: TrainConfig, device: str) -> Eyes:
+    """The recognizers and LPIPS that a configuration names."""
+
     def load(names: tuple[str, ...]) -> dict[str, Recognizer]:
         return {name: plugins.load("recognizers", name)() for name in names}
 

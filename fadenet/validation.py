@@ -63,17 +63,17 @@ class Validation:
         """LPIPS, and the AUC of T1, T2 and a ridge map (T3) for each recognizer and strength."""
         found: dict[str, float] = {}
         for strength in STRENGTHS:
-            treated, distance = self._treated(network, strength)
+            treated, distance = self.treated(network, strength)
             found[f"{strength:g} lpips"] = distance
             for name, recognizer in self.recognizers.items():
                 if name not in self._clean:
-                    self._clean[name] = self._embedded(recognizer, self.faces.chips)
-                seen = self._embedded(recognizer, treated)
+                    self._clean[name] = self.embedded(recognizer, self.faces.chips)
+                seen = self.embedded(recognizer, treated)
                 for threat, area in self._attacks(self._clean[name], seen):
                     found[f"{strength:g} {threat} {name}"] = area
         return found
 
-    def _treated(self, network: FaDeNet, strength: float) -> tuple[Tensor, float]:
+    def treated(self, network: FaDeNet, strength: float) -> tuple[Tensor, float]:
         """The faces as 8-bit chips after treatment, and their mean LPIPS."""
         random = Generator().manual_seed(KEY_SEED)
         chips, total = [], 0.0
@@ -85,7 +85,8 @@ class Validation:
             chips.append((after * 255).round().to(torch.uint8).cpu())
         return torch.cat(chips), total / len(self.faces)
 
-    def _embedded(self, recognizer: Recognizer, chips: Tensor) -> Tensor:
+    def embedded(self, recognizer: Recognizer, chips: Tensor) -> Tensor:
+        """What a recognizer makes of chips (N, 3, H, W) uint8 of the faces set aside, (N, D)."""
         embeddings = []
         for rows in torch.split(torch.arange(len(chips)), BATCH):
             faces = chips[rows].float().to(self.device) / 255

@@ -15,6 +15,7 @@ from torch import nn
 
 from deidbench.errors import DeidbenchError
 from deidbench.geometry import chip_template
+from deidbench.metrics.ssim import SSIM
 from deidbench.testing import check_method
 from fadenet.checkpoint import CheckpointError, load_weights, save_weights
 from fadenet.losses import (
@@ -23,6 +24,7 @@ from fadenet.losses import (
     identity_hinge,
     perceptual_cost,
     roughness,
+    structural_cost,
     unevenness,
 )
 from fadenet.method import FaDeNetMethod, KeyedFaDeNetMethod
@@ -157,6 +159,17 @@ def test_charbonnier_is_zero_for_equal_images_and_near_l1_for_far_ones() -> None
     faces = faces_of(2, 16, 16)
     assert float(charbonnier(faces, faces)) == pytest.approx(0, abs=1e-9)
     assert float(charbonnier(faces + 0.5, faces)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_structural_cost_is_ssim_beyond_its_budget() -> None:
+    first, second = faces_of(4, 48, 48), faces_of(4, 48, 48, seed=1)
+    lost = 1 - SSIM()(first, second)
+    strength = torch.tensor([1.0, 0.5, 1.0, 0.25])
+    for budget in (0.0, 0.3):
+        loss = LossConfig(structure_budget=budget, over_structure=2.0)
+        wanted = 2.0 * (lost - budget * strength).clamp(min=0).mean()
+        torch.testing.assert_close(structural_cost(second, first, strength, loss), wanted)
+    assert float(structural_cost(first, first, strength, LossConfig(over_structure=2.0))) == 0
 
 
 def test_perceptual_cost_bends_at_the_budget() -> None:

@@ -201,6 +201,17 @@ def test_critics_are_weighed_by_their_shares() -> None:
     both = Critics({"easy": Constant(1.0, 0.5), "hard": Constant(3.0, 1.5)}, per_face=2)
     mean = both.terms(scene(), Generator().manual_seed(0))["identity"]
     assert float(mean) == pytest.approx((1.0 * 0.5 + 3.0 * 1.5) / 2)
+    alike = Critics(both.critics, per_face=2, weighed=False)
+    assert float(alike.terms(scene(), Generator().manual_seed(0))["identity"]) == 2.0
+
+
+def test_only_the_own_photograph_counts_where_that_is_asked() -> None:
+    shown = scene()
+    own = critic(identity=1.0, margin=-2.0, views=False, filters=False, other_photo=False)
+    cosine = cosine_similarity(own._look(shown.treated, shown.landmarks)[0], own.clean(shown.index))
+    cost = own.terms(shown, Generator().manual_seed(0))["identity"].detach()
+    cosine = cosine.detach()
+    assert float(cost) == pytest.approx(float((cosine - own.threshold() + 2.0).mean()), abs=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -79,6 +79,19 @@ def test_diversity_keeps_the_landmarks_on_the_face() -> None:
     assert np.mean(np.array(hits) > 0.7) > 0.7
 
 
+def test_without_views_and_filters_a_critic_sees_the_face_itself() -> None:
+    faces, points = faces_of(2, 48, 48), chip_template(48).expand(2, 5, 2)
+    changed = set()
+    for seed in range(12):
+        random = torch.Generator().manual_seed(seed)
+        out, kept = diversify(faces, points, random, views=False, filters=False)
+        assert torch.equal(out, faces) and torch.equal(kept, points)
+        out, kept = diversify(faces, points, random, views=False)
+        assert torch.equal(kept, points)  # a filter moves nothing
+        changed.add(torch.equal(out, faces))
+    assert changed == {True, False}
+
+
 def test_diversity_is_a_function_of_its_generator_and_passes_gradients() -> None:
     faces = faces_of(2, 48, 48).requires_grad_(True)
     points = chip_template(48).expand(2, 5, 2)
