@@ -156,7 +156,11 @@ class Attacker:
         """Embeddings of all samples on one side, (N, D)."""
         if side not in self._sides:
             rows = self.job.published if side == "detected" else self.job.used
-            self._sides[side] = self.stages.embed(self.recognizer, side, rows=rows)
+            found = self.stages.embed(self.recognizer, side, rows=rows)
+            if side != "clean" and np.isnan(found).all():
+                # No face was left to say how many numbers an embedding has.
+                found = np.full_like(self.embedded("clean"), np.nan)
+            self._sides[side] = found
         return self._sides[side]
 
     @cached_property

@@ -174,3 +174,15 @@ def test_a_threat_must_learn_before_it_attacks() -> None:
     sides = Embeddings(np.zeros((2, 4)), np.zeros((2, 4)))
     with pytest.raises(DeidbenchError, match="learned nothing yet"):
         plugins.build("threats", "T3").attack(sides)
+
+
+def test_a_method_that_leaves_no_face_to_find_is_attacked_all_the_same(home: Path) -> None:
+    job = job_of("blackout")
+    one = attacker(job)
+    assert np.isnan(one.embedded("detected")).all()
+    threats = {threat.id: threat for threat in job.threats}
+    for name in ("T1", "T2", "T3", "T5"):
+        views = {assault.attack.view: assault.attack for assault in one.assaults(threats[name])
+                 if assault.attack.pairs.kind == "cross"}  # fmt: skip
+        assert np.isnan(views["system"].scores).all(), name
+        assert not np.isnan(views["landmarks"].scores).any(), name
