@@ -47,7 +47,7 @@ from .setup import Job, prepare
 from .split import EVAL
 from .stages import UNREADABLE, images_per_second, listed
 from .truth import truth_rows
-from .types import Recognizer, Sample
+from .types import FileMethod, Method, Recognizer, Sample
 from .utility import detection_rows, groups, image_values, set_rows, value_rows
 
 if TYPE_CHECKING:
@@ -96,16 +96,20 @@ class Findings:
     """Threats that had nothing to learn from, and why."""
 
 
-def evaluate(config: RunConfig, progress: Progress) -> tuple[Path, schema.RunRecord]:
+def evaluate(
+    config: RunConfig, progress: Progress, method: Method | FileMethod | None = None
+) -> tuple[Path, schema.RunRecord]:
     """Measure one method on one dataset.
 
+    Args:
+        method: in place of the one that the configuration names.
     Returns:
         The new run folder and its record.
     Raises:
         DeidbenchError: the input cannot be used, or no recognizer is left.
         ControlError: an attack failed where its outcome is known.
     """
-    job = prepare(config, progress)
+    job = prepare(config, progress, method)
     faces = process(job)
     findings = Findings()
     if job.protocol.controls:

@@ -84,16 +84,20 @@ class Job:
         return self.published | self.rows(self.learning)
 
 
-def prepare(config: RunConfig, progress: Progress) -> Job:
+def prepare(
+    config: RunConfig, progress: Progress, method: Method | FileMethod | None = None
+) -> Job:
     """Load and check all parts, before anything costs time.
 
+    Args:
+        method: in place of the one that the configuration names.
     Raises:
         DeidbenchError: a part is unknown or does not fit, or no recognizer is available.
     """
     device = choose_device(config.device)
     protocol = protocols.load(config.protocol)
     metrics, no_metrics = _load_metrics(config.metrics, progress)
-    method = load_method(
+    method = method or load_method(
         config.method, strength=config.strength, weights=config.weights, **dict(config.settings)
     )
     dataset = load_dataset(config.dataset, adults_only=config.adults_only)
