@@ -196,7 +196,10 @@ def count_images(
     """As ``count_scores``, for one score an image: an image of person i weighs w_i.
 
     Args:
-        treated, clean: (N,) finite. owner: (N,) subject numbers. weights: (B, S).
+        treated: (N,) finite.
+        clean: (N,) finite.
+        owner: (N,) subject numbers.
+        weights: (B, S).
     """
     edges = _edges(treated, clean, (), BINS)
     bins = [np.searchsorted(edges, scores, side="right") - 1 for scores in (treated, clean)]
@@ -304,7 +307,9 @@ def ten_fold_accuracy(scores: FloatArray, same: BoolArray, folds: IntArray) -> t
     comparison (-inf) never matches.
 
     Args:
-        scores: (P,). same: (P,) whether a pair is genuine. folds: (P,) fold numbers.
+        scores: (P,).
+        same: (P,) whether a pair is genuine.
+        folds: (P,) fold numbers.
 
     Raises ``MetricUndefinedError`` for fewer than two folds.
     """

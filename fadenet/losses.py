@@ -89,7 +89,8 @@ def identity_hinge(embeddings: Tensor, references: Tensor, margin: float) -> Ten
     """relu(cos - margin), a mean over faces and references.
 
     Args:
-        embeddings: (N, D) of the treated faces. references: (N, K, D), of the same people.
+        embeddings: (N, D) of the treated faces.
+        references: (N, K, D), of the same people.
     """
     cosines: Tensor = F.cosine_similarity(embeddings[:, None], references, dim=-1)  # (N, K)
     return F.relu(cosines - margin).mean()

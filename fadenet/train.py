@@ -61,7 +61,7 @@ def train(  # noqa: PLR0913
     SIGTERM save the state after the step at hand and export what there is.
 
     Args:
-        data, seed, steps: win over the file.
+        data: wins over the file, as do ``seed`` and ``steps``.
     Returns:
         The exported weights.
     Raises:
@@ -100,8 +100,12 @@ class Trainer:
     """A run in memory: network, optimizer, average weights, step.
 
     Args:
-        config: what to do. faces: on whom. eyes: who looks at them. out: where to write.
-        device: of the networks. say: receives one line of progress at a time.
+        config: what to do.
+        faces: on whom.
+        eyes: who looks at them.
+        out: where to write.
+        device: of the networks.
+        say: receives one line of progress at a time.
         team: who else trains.
     """
 
