@@ -694,10 +694,12 @@ def _ranking(company: Sequence[Candidate], problems: list[str]) -> Ranking:
             problems.append(str(error))
             out[one.path] = ""
     bound = {one.path: one.worst(far) for one in company}
-    ranked = [one for one in company if one.path not in out]
+    ranked = sorted(
+        (one for one in company if one.path not in out),
+        key=lambda one: (*_bounds(bound[one.path]), str(one.path)),
+    )
     ranks = _ranks(ranked, far, draws)
-    ranked.sort(key=lambda one: (ranks[one.path], *_bounds(bound[one.path]), str(one.path)))
-    places = [replace(one.place, rank=ranks[one.path]) for one in ranked]
+    places = [replace(one.place, rank=ranks[i]) for i, one in enumerate(ranked)]
     places += [replace(one.place, unranked=out[one.path]) for one in company if out.get(one.path)]
     return Ranking(places, far)
 
@@ -724,19 +726,28 @@ def _unranked(one: Candidate, company: Sequence[Candidate]) -> str:
 
 def _ranks(
     ranked: Sequence[Candidate], far: float | None, draws: Mapping[Path, FloatArray]
-) -> dict[Path, int]:
-    """1 + how many are better beyond chance: paired differences, Holm over all of them."""
-    bounds = {str(one.path): one.worst(far) for one in ranked}
-    rows = {name: row for name, row in bounds.items() if row is not None}
-    drawn = {str(path): draws[path] for path in draws if str(path) in rows}
-    better = dict.fromkeys(rows, 0)
-    if rows:
-        values = {name: row.value or 0.0 for name, row in rows.items()}
-        people = ranked[0].entry.n_measured
-        for one in rank_methods(values, drawn, people=people).comparisons:
-            if one.adjusted <= ALPHA and _apart(one.first, one.second, rows, drawn):
-                better[one.second if one.difference < 0 else one.first] += 1
-    return {one.path: 1 + better[str(one.path)] for one in ranked}
+) -> list[int]:
+    """From 1, of entries in their order: who cannot be told from the first of a rank shares it.
+
+    Two are told apart by the paired draws, with Holm over all comparisons of the ranking.
+    """
+    rows = {str(one.path): row for one in ranked if (row := one.worst(far)) is not None}
+    if not rows:
+        return []
+    drawn = {str(path): found for path, found in draws.items() if str(path) in rows}
+    values = {name: row.value or 0.0 for name, row in rows.items()}
+    found = rank_methods(values, drawn, people=ranked[0].entry.n_measured)
+    apart = {
+        frozenset((one.first, one.second))
+        for one in found.comparisons
+        if one.adjusted <= ALPHA and _apart(one.first, one.second, rows, drawn)
+    }
+    ranks: list[int] = []
+    for place, name in enumerate(rows):
+        first = list(rows)[ranks[-1] - 1] if ranks else name
+        told = not ranks or frozenset((first, name)) in apart
+        ranks.append(place + 1 if told else ranks[-1])
+    return ranks
 
 
 def _apart(
