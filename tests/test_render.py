@@ -20,9 +20,10 @@ from rich.console import Console
 
 from deidbench.errors import DeidbenchError
 from deidbench.measure import worst_rows
-from deidbench.render import figures, numbers, reading
+from deidbench.render import figures, numbers, reading, report
+from deidbench.render.details import command
+from deidbench.render.interactive import NONE, Script
 from deidbench.render.reading import Run
-from deidbench.render.report import command, write_report
 from deidbench.render.terminal import summary_table
 from deidbench.results.schema import MetricRow, RunRecord
 from tests import sample_run
@@ -67,6 +68,13 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def write_report(
+    runs: list[Path], out: Path, *, show_faces: bool = False, script: Script = NONE
+) -> Path:
+    """A page that stands still, unless a script is asked for: its words are the same."""
+    return report.write_report(runs, out, show_faces=show_faces, script=script)
 
 
 def changed(made: RunRecord, **changes: Any) -> RunRecord:
@@ -488,13 +496,55 @@ def test_every_attack_is_drawn_in_its_colour(ladder: Page) -> None:
             assert ", ".join(t for t in reading.LADDER if t in drawn) in chart
 
 
+def test_the_heat_map_has_every_attack_and_marks_the_worst(
+    adaptive: RunRecord, ladder: Page
+) -> None:
+    (heat,) = re.findall(r'<caption id="heat">.*?</table>', ladder.source, re.S)
+    run = Run(adaptive)
+    cells = re.findall(r'<td class="heat" style="--heat:([\d.]+)">(.*?)</td>', heat, re.S)
+    found = [row for name in TWO for threat in reading.LADDER
+             if (row := run.success(threat, name, 0.01))]  # fmt: skip
+    assert len(cells) == len(found) == 16
+    for (share, text), row in zip(cells, found, strict=True):
+        assert float(share) == pytest.approx(row.value, abs=0.001)
+        assert numbers.percent(row.value or 0, 2).replace("\u00a0", " ") in as_text(text)
+        auc = run.success(row.threat or "", row.recognizer or "", None)
+        assert auc and f"AUC {numbers.value(auc)}" in as_text(text)
+        worst = run.worst(0.01)
+        is_worst = worst and (worst.threat, worst.recognizer) == (row.threat, row.recognizer)
+        assert ("worst" in text) == is_worst
+
+
+def test_the_strongest_attack_stands_beside_the_change_of_the_image(
+    adaptive: RunRecord, ladder: Page
+) -> None:
+    text = as_text(section(ladder, "trade-off"))
+    worst, auc = Run(adaptive).worst(0.01), Run(adaptive).worst(None)
+    assert worst and auc
+    for row in (worst, auc):
+        told = f"{numbers.value(row)} {numbers.interval(row)} {row.threat}, {row.recognizer}"
+        assert told.replace("\u00a0", " ") in text
+    assert len(re.findall('<svg class="chart"', section(ladder, "trade-off"))) == 2
+
+
+def test_lost_images_and_hashes_of_the_files_are_told(ladder: Page) -> None:
+    assert "alignment 2 treated 9" in as_text(section(ladder, "lost"))
+    details = as_text(section(ladder, "details"))
+    for name in ("the run (all below)", "run.json", "scores.parquet", "images.parquet"):
+        assert re.search(rf"{re.escape(name)} [0-9a-f]{{64}}", details)
+
+
 def test_light_and_dark_and_print_have_a_colour_for_every_attack(ladder: Page) -> None:
-    themes = re.findall(r"color-scheme: [a-z ]+;|:root \{([^}]*)\}", ladder.source)
-    colours = [dict(re.findall(r"--([TP]\w*): (#[0-9a-f]{6})", theme)) for theme in themes if theme]
-    assert len(colours) == 3
-    for one in colours:
-        assert set(one) == set(figures.THREATS)
+    for theme in themes(ladder):
+        one = {name: theme[name] for name in figures.THREATS}
         assert len(set(one.values())) == len(one)
+
+
+def themes(page: Page) -> list[dict[str, str]]:
+    """Colours by name: light, dark by the system, dark by the reader, and print."""
+    rules = re.findall(r"color-scheme: (light|dark);([^}]*)\}", page.source)
+    assert [name for name, _ in rules] == ["light", "dark", "dark", "light"]
+    return [dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6});", rule)) for _, rule in rules]
 
 
 def test_without_search_there_is_no_cmc(page: Page) -> None:
@@ -753,10 +803,8 @@ def test_headings_tables_and_charts_are_named(which: str, request: pytest.Fixtur
 
 def test_every_colour_of_the_charts_is_a_variable_of_the_page(both: Page) -> None:
     used = set(re.findall(r"var\(--([\w]+)\)", both.source))
-    for theme in re.findall(
-        r"color-scheme: (?:dark|light)[^{]*\{ *:root \{(.*?)\}", both.source, re.S
-    ):
-        assert used - set(re.findall(r"--(\w+):", theme)) <= {"sans", "serif", "mono", "tone"}
+    for theme in themes(both):
+        assert used - set(theme) <= {"sans", "serif", "mono", "tone", "heat"}
     charts = "".join(re.findall(r'<svg class="chart".*?</svg>', both.source, re.S))
     assert not re.search(r"#[0-9a-f]{6}\b", charts)
 

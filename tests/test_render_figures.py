@@ -121,6 +121,30 @@ def test_better_ranks_are_drawn_higher() -> None:
     assert rises[1] == pytest.approx(2 * rises[0], rel=0.01)
 
 
+def spot(letter: str, x: float, y: float, ink: str = "run0") -> figures.Point:
+    return figures.Point(letter, ink, x, y, (x - 0.01, x + 0.01), (y - 0.02, y + 0.02))
+
+
+def test_runs_of_one_sweep_are_joined_in_the_order_of_their_values() -> None:
+    points = [spot("A", 0.4, 0.6), spot("B", 0.1, 0.9), spot("C", 0.2, 0.8, "run2")]
+    svg = figures.trade_off(points, [("run0", ["B", "A"])], clean=1.0, key="k", label="x")
+    joined = [line for line in points_of(svg, "run0") if len(line) == 2]
+    path = max(joined, key=lambda line: float(np.ptp(line[:, 0])))
+    assert path[0, 0] < path[1, 0] and path[0, 1] > path[1, 1]
+    alone = figures.trade_off(points, clean=1.0, key="k", label="x")
+    assert len(points_of(alone, "run0")) == len(points_of(svg, "run0")) - 1
+
+
+def test_a_rate_is_weighed_on_an_axis_of_percent() -> None:
+    svg = figures.trade_off([spot("A", 0.4, 0.6)], clean=None, key="k", label="x", far=0.01)
+    assert {"0 %", "100 %"} <= set(ticks(svg))
+    assert any("guessing (0.01)" in text for text in ticks(svg))
+
+
+def points_of(svg: str, ink: str) -> list[np.ndarray]:
+    return [line for line in points(svg, ink) if len(line) > 1]
+
+
 @pytest.mark.parametrize("draw", ["det", "cmc"])
 def test_charts_bring_no_colours_links_or_foreign_ids(draw: str) -> None:
     lines = {

@@ -102,7 +102,7 @@ def det(lines: Sequence[Line], *, key: str, label: str) -> str:
     """
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(3.2, 2.86)  # equal sides
-        low, high = _error_range([line.curve for line in lines])
+        low, high = error_range([line.curve for line in lines])
         ends = ndtri([low, high])
         axes.plot(ends, -ends, color=_PLACEHOLDER["soft"], linewidth=0.8)
         for line in lines:
@@ -167,29 +167,55 @@ def histograms(
         return _svg(figure, key, label)
 
 
-def trade_off(points: Sequence[Point], *, clean: float | None, key: str, label: str) -> str:
-    """Attacker's AUC over image change, a point a run; ``clean`` is that of untreated faces."""
+def trade_off(
+    points: Sequence[Point],
+    paths: Sequence[tuple[str, Sequence[str]]] = (),
+    *,
+    clean: float | None,
+    key: str,
+    label: str,
+    far: float | None = None,
+) -> str:
+    """Attacker's success over image change, a point a run; ``clean`` is that of untreated faces.
+
+    ``paths``: colour and letters of runs to join. Success is the accept rate at ``far``, or the
+    AUC for None.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(4.4, 2.9)
-        if clean is not None:
-            axes.plot([0], [clean], marker="o", markersize=8, markerfacecolor="none",
-                      color=_PLACEHOLDER["T0"], clip_on=False, zorder=3)  # fmt: skip
-            axes.annotate("untreated", (0, clean), (9, -3.5), textcoords="offset points",
-                          color=_PLACEHOLDER["soft"])  # fmt: skip
-        for i, point in enumerate(points):
-            _draw_point(axes, point, MARKERS[i % len(MARKERS)], named=len(points) > 1)
+        _draw_clean(axes, clean)
+        for ink, letters in paths:
+            joined = [next(p for p in points if p.letter == one) for one in letters
+                      if any(p.letter == one for p in points)]  # fmt: skip
+            axes.plot([p.x for p in joined], [p.y for p in joined], color=_PLACEHOLDER[ink],
+                      linewidth=1.6, zorder=2)  # fmt: skip
+        inks = list(dict.fromkeys(point.ink for point in points))
+        for point in points:
+            marker = MARKERS[inks.index(point.ink) % len(MARKERS)]
+            _draw_point(axes, point, marker, named=len(points) > 1)
         top = max([point.x_range[1] if point.x_range else point.x for point in points], default=0)
-        axes.set(xlim=(0, max(0.1, 1.15 * top)), ylim=(0.46, 1.02))
-        axes.axhline(0.5, color=_PLACEHOLDER["soft"], linewidth=1, linestyle=":")
+        axes.set(
+            xlim=(0, max(0.1, 1.15 * top)), ylim=(0.46, 1.02) if far is None else (-0.04, 1.04)
+        )
+        guessing = 0.5 if far is None else far
+        axes.axhline(guessing, color=_PLACEHOLDER["soft"], linewidth=1, linestyle=":")
         axes.set_xlabel("change of the image (LPIPS, whole face chip)")
-        axes.set_ylabel("attacker's AUC")
-        hint: dict[str, Any] = {
-            "color": _PLACEHOLDER["soft"],
-            "style": "italic",
-            "xycoords": "axes fraction",
-        }
-        axes.annotate("0.5 is guessing; best: low and left", (0.012, 0.09), **hint)
+        axes.set_ylabel("attacker's AUC" if far is None else "genuine pairs accepted")
+        if far is not None:
+            axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        soft = _PLACEHOLDER["soft"]
+        axes.annotate(f"guessing ({guessing:g})", (0, guessing), (5, 4), fontsize=9, color=soft,
+                      textcoords="offset points")  # fmt: skip
         return _svg(figure, key, label)
+
+
+def _draw_clean(axes: Axes, clean: float | None) -> None:
+    if clean is None:
+        return
+    axes.plot([0], [clean], marker="o", markersize=8, markerfacecolor="none",
+              color=_PLACEHOLDER["T0"], clip_on=False, zorder=3)  # fmt: skip
+    axes.annotate("untreated", (0, clean), (6, -15), textcoords="offset points",
+                  color=_PLACEHOLDER["soft"])  # fmt: skip
 
 
 def _draw_point(axes: Axes, point: Point, marker: str, *, named: bool) -> None:
@@ -237,13 +263,18 @@ def _floor(curve: Curve) -> float:
     return max(min(positive, default=0.1), 1e-8) if min(positive, default=1) < 1 else 0.1
 
 
-def _error_range(curves: Sequence[Curve]) -> tuple[float, float]:
+def error_range(curves: Sequence[Curve]) -> tuple[float, float]:
     """The rates that both axes of a DET plot run between."""
     rates = np.concatenate([[0.01, 0.9], *(
         side for curve in curves for side in (curve.fmr, 1 - np.asarray(curve.tar, float))
     )])  # fmt: skip
     between = rates[(rates > 0) & (rates < 1)]
     return max(float(between.min()), LOWEST_RATE), min(float(between.max()), 0.995)
+
+
+def thinned(curve: Curve) -> tuple[Any, Any]:
+    """False match and true accept rates (P,), few enough to draw and rising."""
+    return _thinned(curve, _floor(curve))
 
 
 def _thinned(curve: Curve, floor: float) -> tuple[Any, Any]:

@@ -115,3 +115,11 @@ def plain(text: str) -> str:
     """Text on one line without control characters, which could drive a terminal."""
     kept = ("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") else c for c in text)
     return "".join(" " if c in "\n\t\r" else c for c in kept)
+
+
+def shortened(name: str, room: int) -> str:
+    """Cut in the middle: names of a family differ at their ends."""
+    if len(name) <= room:
+        return name
+    tail = room // 2
+    return f"{name[: room - tail - 1]}…{name[-tail:]}"

@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from deidbench.errors import DeidbenchError
@@ -50,6 +51,8 @@ ATTACKERS = {
     "T4": "An attacker who restores the faces first",
     "T5": "An attacker who compares treated photos with each other",
 }
+INDEXED = (("group", "threat", "recognizer"), ("group", "metric"), ("group",))
+"""Fields that rows are found by, the narrowest first."""
 ADAPTED = ("T3", "T3f", "T4")
 """Those who have learned from the method's output and name people."""
 
@@ -69,20 +72,20 @@ class Run:
         strength = "" if method.strength is None else f" (strength {method.strength:g})"
         return numbers.plain(f"{method.name}{strength}")
 
-    @property
+    @cached_property
     def pairs(self) -> PairKind:
         """The kind of pairs that its headline rests on: other photos of the same person."""
         kinds = {row.pairs for row in self.record.rows}
         return "cross" if "cross" in kinds else "official" if "official" in kinds else "same"
 
-    @property
+    @cached_property
     def recognizers(self) -> list[str]:
         """Those that have rows, in the order of the record."""
         named = [one.name for one in self.record.recognizers]
         seen = {row.recognizer for row in self.record.rows}
         return [name for name in named if name in seen]
 
-    @property
+    @cached_property
     def threats(self) -> list[str]:
         """Those that have rows, the ladder first."""
         seen = {row.threat for row in self.record.rows if row.threat}
@@ -91,9 +94,21 @@ class Run:
     def rows(self, **wanted: object) -> Iterator[MetricRow]:
         """Rows whose fields equal the wanted ones; of the whole set unless a group is named."""
         wanted = {"group": None, **wanted}
-        for row in self.record.rows:
+        names = next(names for names in INDEXED if wanted.keys() >= set(names))
+        near = self._indexed[names].get(tuple(wanted[name] for name in names), [])
+        for row in near:
             if all(getattr(row, name) == value for name, value in wanted.items()):
                 yield row
+
+    @cached_property
+    def _indexed(self) -> dict[tuple[str, ...], dict[tuple[object, ...], list[MetricRow]]]:
+        """Rows by some of their fields: a page asks thousands of times."""
+        found: dict[tuple[str, ...], dict[tuple[object, ...], list[MetricRow]]] = {}
+        for names in INDEXED:
+            rows = found.setdefault(names, {})
+            for row in self.record.rows:
+                rows.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
+        return found
 
     def headline(self, threat: str, recognizer: str, metric: str) -> list[MetricRow]:
         """Rows of an attack as the headline sees it: landmarks known, other photos."""
@@ -111,6 +126,13 @@ class Run:
         """The attack with the largest upper bound of success at a FAR, or by AUC for None."""
         rows = self.rows(metric="worst-case-auc" if far is None else "worst-case-tar")
         return next((row for row in rows if row.params.get("far") == far), None)
+
+    def threshold(self, threat: str, recognizer: str, far: float | None) -> float | None:
+        """The decision threshold of an attack at a FAR, where there is one."""
+        wanted = (threat, recognizer, "landmarks", far)
+        fixed = self.record.thresholds
+        found = (t for t in fixed if (t.threat, t.recognizer, t.view, t.far) == wanted)
+        return next((one.value for one in found), None)
 
     def lpips(self) -> list[MetricRow]:
         """What treatment changes of the whole chip: the one row, AlexNet's before others."""

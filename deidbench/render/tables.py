@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from deidbench.results.schema import MetricRow, PairKind
 
-from . import numbers, reading
+from . import frontier, numbers, reading
 from .reading import Run
 
 PAIR_TITLES: dict[str, str] = {
@@ -44,6 +44,8 @@ class Cell:
     """A word or two that must not be missed."""
     prose: bool = False
     """Whether it is a text that wraps."""
+    heat: float | None = None
+    """How far an attacker gets, from 0 (guessing) to 1; colours the cell."""
 
 
 @dataclass
@@ -102,11 +104,7 @@ def titles(*names: str) -> list[tuple[str, str]]:
 
 def glance(runs: Sequence[Run], far: float | None) -> Table:
     """Attacker success of each recognizer, a column a threat, with bars."""
-    threats = [
-        t
-        for t in reading.LADDER
-        if any(run.success(t, name, None) for run in runs for name in run.recognizers)
-    ]
+    threats = _attacks(runs)
     what = "Attacker's AUC"
     if far is not None:
         treated = [threat for threat in AS_IN_THE_ATTACK if threat in threats]
@@ -120,6 +118,87 @@ def glance(runs: Sequence[Run], far: float | None) -> Table:
     for title, label, run, name in _by_recognizer(runs):
         table.extend(title, [label, *(_glance(table, run, t, name, far) for t in threats)])
     return table
+
+
+def heat(runs: Sequence[Run], far: float | None) -> Table:
+    """All attacks at one look: a cell for each threat and recognizer, darker where it succeeds."""
+    threats = _attacks(runs)
+    what = "AUC, where 0.5 is guessing"
+    if far is not None:
+        what = f"Share of genuine pairs accepted at {numbers.odds(far)}; AUC below it"
+    columns = [(f"{t} {reading.ATTACKS[t].partition(':')[0]}", "") for t in threats]
+    table = Table(
+        "heat", f"{what}. The stronger the colour, the more the attacker still achieves; "
+        "T0, untreated, is the ceiling.", [*titles("recognizer"), *columns],
+    )  # fmt: skip
+    for run in runs:
+        for name in run.recognizers:
+            cells = [_heat(run, threat, name, far) for threat in threats]
+            table.extend(_of_many(run, runs), [head(name), *cells])
+    return table
+
+
+def _heat(run: Run, threat: str, name: str, far: float | None) -> Cell:
+    row, auc = run.success(threat, name, far), run.success(threat, name, None)
+    if row is None:
+        return Cell(numbers.DASH, tone="none")
+    if row.value is None:
+        return Cell("n/a", tone="none")
+    worst = run.worst(far)
+    told = f"AUC {numbers.value(auc)}" if auc and auc.value is not None and far else ""
+    share = row.value if far is not None else 2 * abs(row.value - 0.5)
+    return Cell(
+        numbers.percent(row.value, 2) if far is not None else numbers.value(row), more=told,
+        heat=round(min(max(share, 0.0), 1.0), 3),
+        flag="worst" if worst and (worst.threat, worst.recognizer) == (threat, name) else "",
+    )  # fmt: skip
+
+
+def trade_off(runs: Sequence[Run], far: float | None) -> Table:
+    """What the chart of privacy and utility shows, in numbers."""
+    rate = [] if far is None else [numbers.title("tar", far)]
+    heads = titles("run" if len(runs) > 1 else "method", "LPIPS", "AUC", "attack by AUC")
+    heads += titles(*rate, *(["attack by rate"] if rate else []))
+    about = "The strongest attack on each run, and how much the image changes; 95 % intervals."
+    table = Table("frontier", about, heads)
+    by_rate = {spot.run.letter: spot for spot in frontier.spots(runs, far)} if rate else {}
+    swept = {run.letter: sweep.title for sweep in frontier.sweeps(runs) for run in sweep.runs}
+    for spot in sorted(frontier.spots(runs, None), key=lambda s: swept.get(s.run.letter, "~")):
+        run = spot.run
+        label = _of_run(run) if len(runs) > 1 else head(run.label)
+        cells = [label, table.cell(spot.change), *_spot(table, spot)]
+        if rate:
+            found = by_rate.get(run.letter)
+            cells += _spot(table, found) if found else [Cell(""), Cell("")]
+        title = swept.get(run.letter, "not swept" if swept else "")
+        table.extend(title, cells)
+    return table
+
+
+def _spot(table: Table, spot: frontier.Spot) -> list[Cell]:
+    low, high = spot.ends or (None, None)
+    row = spot.row.model_copy(update={"value": spot.at, "low": low, "high": high, "note": None})
+    return [table.cell(row), Cell(numbers.plain(f"{row.threat}, {row.recognizer}"))]
+
+
+def failures(runs: Sequence[Run]) -> Table:
+    """Images lost at each stage, a column a run."""
+    names = [run.letter for run in runs] if len(runs) > 1 else ["images"]
+    about = "Images of measured people that were lost, by stage."
+    table = Table("failures", about, titles("stage", *names))
+    for stage in _ordered(stage for run in runs for stage in run.record.failures):
+        counts = [Cell(numbers.count(run.record.failures.get(stage))) for run in runs]
+        table.extend("", [head(stage.replace("_", " ")), *counts])
+    return table
+
+
+def _attacks(runs: Sequence[Run]) -> list[str]:
+    """The rungs of the ladder that some recognizer was measured on."""
+    return [
+        t
+        for t in reading.LADDER
+        if any(run.success(t, name, None) for run in runs for name in run.recognizers)
+    ]
 
 
 def _for_them(threats: Sequence[str]) -> str:
@@ -199,10 +278,10 @@ def utility(runs: Sequence[Run]) -> Table:
     names = {"chip": "whole chip", "face": "inner face"}
     heads = titles("metric", *(names.get(region, region) for region in regions), "images")
     table = Table("utility", "Likeness of treated and original faces: utility, not privacy.", heads)
-    keys = _ordered(_setting(row, without="region") for run in runs for row in _image_rows(run))
+    keys = _ordered(setting(row, without="region") for run in runs for row in _image_rows(run))
     for key in keys:
         for run in runs:
-            rows = [row for row in _image_rows(run) if _setting(row, without="region") == key]
+            rows = [row for row in _image_rows(run) if setting(row, without="region") == key]
             if not rows:
                 continue
             better = "higher is more alike" if rows[0].higher_is_better else "lower is more alike"
@@ -217,7 +296,7 @@ def utility(runs: Sequence[Run]) -> Table:
 def other(runs: Sequence[Run], choose: Callable[[MetricRow], bool], id_: str, about: str) -> Table:
     """Rows without a threat and a region (detection, speed), a column a run."""
     chosen = [
-        {_setting(row): row for row in run.rows(threat=None)
+        {setting(row): row for row in run.rows(threat=None)
          if "region" not in row.params and choose(row)}
         for run in runs
     ]  # fmt: skip
@@ -273,7 +352,7 @@ def restored(runs: Sequence[Run]) -> Table:
         published = {(row.metric, *_sorted_params(row)): row for row in _image_rows(run)}
         for row in run.rows(threat="T4", pairs=None):
             before = published.get((row.metric, *_sorted_params(row)))
-            cells = [head(_setting(row)), Cell(numbers.plain(row.recognizer or ""))]
+            cells = [head(setting(row)), Cell(numbers.plain(row.recognizer or ""))]
             cells += [table.cell(before), table.cell(row), Cell(numbers.count(row.n))]
             table.extend(_of_many(run, runs), cells)
     return table
@@ -325,7 +404,12 @@ def groups(runs: Sequence[Run], far: float | None) -> Table:
 
 def _group_rows(run: Run, far: float | None) -> list[MetricRow]:
     metric = "auc" if far is None else "tar"
-    return [row for row in run.record.rows if _of_group(row, run, metric, far)]
+    headline = (run.pairs, "landmarks", metric, far)
+    return [
+        row
+        for row in run.record.rows
+        if row.group is not None and (row.pairs, row.view, row.metric, _far(row)) == headline
+    ]
 
 
 def _worst_of_groups(run: Run, far: float | None) -> dict[tuple[str | None, str | None], MetricRow]:
@@ -499,11 +583,6 @@ def _in_view(run: Run, threat: str, name: str, view: str, far: float | None) -> 
     return next((row for row in rows if _far(row) == far), None)
 
 
-def _of_group(row: MetricRow, run: Run, metric: str, far: float | None) -> bool:
-    headline = row.pairs == run.pairs and row.view == "landmarks"
-    return row.group is not None and headline and row.metric == metric and _far(row) == far
-
-
 def _image_rows(run: Run) -> list[MetricRow]:
     return [row for row in run.rows(threat=None) if "region" in row.params]
 
@@ -513,7 +592,7 @@ def _far(row: MetricRow) -> float | None:
     return float(far) if isinstance(far, (int, float)) else None
 
 
-def _setting(row: MetricRow, without: str = "") -> str:
+def setting(row: MetricRow, without: str = "") -> str:
     """'LPIPS (net alex)' of a metric and its settings."""
     params = ", ".join(
         f"{value} images" if key == "images" else f"{key} {value}"

@@ -101,7 +101,7 @@ def _attacks(run: Run, shown: Sequence[tuple[str, str]], far: float | None, narr
         eer = next(iter(run.headline(threat, name, "eer")), None)
         cells = (
             numbers.plain(threat),
-            _shortened(numbers.plain(name), 19 if narrow else 40),
+            numbers.shortened(numbers.plain(name), 19 if narrow else 40),
             _auc(auc, narrow),
             _rate(tar, narrow),
             _rate(eer, narrow, interval=False),
@@ -194,14 +194,6 @@ def _rate(row: MetricRow | None, narrow: bool, *, interval: bool = True) -> str:
         return value
     ends = numbers.interval(row, digits=2).replace(numbers.SPACE, "" if narrow else " ")
     return f"{value} {ends}".rstrip()
-
-
-def _shortened(name: str, room: int) -> str:
-    """Cut in the middle: names of a family differ at their ends."""
-    if len(name) <= room:
-        return name
-    tail = room // 2
-    return f"{name[: room - tail - 1]}…{name[-tail:]}"
 
 
 SWEPT = ("T1", "T1w", "T2", "T3", "T4")
