@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from . import __version__, plugins
+from .commands import bench, compare, leaderboard, report
 from .commands._shared import examples, names, settings, show_markdown, show_rows, split_names
 from .config import ALL, PROTOCOL, RunConfig
 from .errors import ControlError, DeidbenchError
@@ -163,21 +164,12 @@ def _evaluate_sweep(config: RunConfig, text: str, *, as_json: bool, quiet: bool)
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
-@click.option("--show-faces", is_flag=True, help="Show faces of real people, where a run has them.")
-@examples("deidbench report runs/20260101-120000-fadenet-1a2b3c --out page")
-def report(runs: tuple[Path, ...], out: Path, show_faces: bool) -> None:
-    """Write one HTML page about one or several RUNS; it opens offline."""
-    click.echo(_write_report(list(runs), out, show_faces=show_faces))
-
-
-@cli.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of run.json instead.")
 @examples("deidbench validate runs/*", "deidbench validate --schema > run.schema.json")
 def validate(runs: tuple[Path, ...], schema: bool) -> None:
     """Check that RUNS are whole and follow the published format."""
+    from .render.seal import seal
     from .results.schema import json_schema
     from .results.store import validate as check
 
@@ -190,7 +182,8 @@ def validate(runs: tuple[Path, ...], schema: bool) -> None:
         raise DeidbenchError("no run is named. Name some run folders, or use --schema.")
     for folder in runs:
         record = check(folder)
-        click.echo(f"{folder}: valid, {len(record.rows)} rows, schema {record.schema_version}")
+        told = f"{len(record.rows)} rows, schema {record.schema_version}"
+        click.echo(f"{folder}: valid, {told}, sha256 {seal(folder).sha256}")
 
 
 @cli.command("list")
@@ -428,6 +421,12 @@ def train(config: Path, data: Path | None, out: Path, device: str, **options: An
     # The trainer is found by its entry point, like any other part.
     trainer = plugins.load("trainers", "fadenet")
     trainer(config, data=data, out=out, device=choose_device(device), **options)
+
+
+cli.add_command(bench.bench)
+cli.add_command(compare.compare)
+cli.add_command(leaderboard.leaderboard)
+cli.add_command(report.report)
 
 
 @cli.command()

