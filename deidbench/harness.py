@@ -328,7 +328,7 @@ def _record(job: Job, faces: Faces, findings: Findings) -> schema.RunRecord:
         learned=findings.learned,
         controls=findings.controls,
         not_measured=_not_measured(job, findings),
-        machine=_machine(job.device),
+        machine=machine_record(job.device),
         timings=[
             schema.StageTiming(stage=stage, **asdict(timing))
             for stage, timing in job.stages.timings.items()
@@ -438,7 +438,7 @@ def _left_out(job: Job) -> dict[str, str]:
     )
 
 
-def _machine(device: str) -> schema.Machine:
+def machine_record(device: str) -> schema.Machine:
     cuda = torch.device(device).type == "cuda"
     return schema.Machine(
         platform=f"{platform.system()} {platform.machine()}", python=platform.python_version(),

@@ -17,7 +17,7 @@ from deidbench.alignment import to_float
 from deidbench.cache import Cache
 from deidbench.config import RunConfig
 from deidbench.errors import DeidbenchError
-from deidbench.harness import _machine
+from deidbench.harness import machine_record
 from deidbench.progress import Progress
 from deidbench.results.schema import MethodRecord
 from deidbench.setup import choose_device, load_dataset, load_method
@@ -191,7 +191,7 @@ class Bench:
                 multiply_adds_per_second_high=high,
             ),
             waited_for_cpu_share=waited_share(self._times, processor_times()),
-            machine=_machine(str(self.faces.device)),
+            machine=machine_record(str(self.faces.device)),
         )  # fmt: skip
 
     def _check(self) -> None:

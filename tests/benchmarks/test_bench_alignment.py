@@ -13,7 +13,6 @@ from deidbench.geometry import chip_template, similarity_transform, warp
 from deidbench.images import read_image
 
 PHOTOGRAPHS = 4
-pytestmark = pytest.mark.kernel("mix")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,6 @@ def test_reading_a_photograph(benchmark: BenchmarkFixture) -> None:
     assert benchmark(read_image, SynthID().samples()[0].path).shape == (224, 224, 3)
 
 
-@pytest.mark.kernel("memory")
 def test_warping_chips(benchmark: BenchmarkFixture) -> None:
     images = torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     transform = similarity_transform(chip_template(224).expand(8, 5, 2), chip_template(160))

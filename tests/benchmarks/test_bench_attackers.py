@@ -24,7 +24,6 @@ def test_learning_a_map(benchmark: BenchmarkFixture, only: str) -> None:
     assert np.isfinite(enrolled).all() and len(probe) == len(clean)
 
 
-@pytest.mark.kernel("memory")
 @pytest.mark.parametrize("similarity", ["cosine", "negative-euclidean", "negative-chi-square"])
 def test_scoring_pairs(benchmark: BenchmarkFixture, similarity: str) -> None:
     """All 25,000 pairs of 224 images."""

@@ -13,11 +13,10 @@ from deidbench.errors import AssetUnavailableError
 
 BATCHES = (1, 8)
 PEOPLE = 30
-KERNELS = {"fadenet": "matmul", "fadenet-keyed": "matmul", "gaussian-blur": "matmul",
-           "identity": "memory", "blackout": "memory"}  # fmt: skip
+NETWORKS = ("fadenet", "fadenet-keyed", "gaussian-blur")  # or products, as networks have
 ATTACKS = ("mi-fgsm", "pgd")
 NAMES = [
-    pytest.param(name, marks=pytest.mark.kernel(KERNELS.get(name, "mix")))
+    pytest.param(name, marks=pytest.mark.kernel("matmul" if name in NETWORKS else "mix"))
     for name in plugins.names("methods")
     if not getattr(plugins.load("methods", name), "needs_argument", False) and name not in ATTACKS
 ]

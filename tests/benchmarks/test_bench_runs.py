@@ -12,8 +12,6 @@ from deidbench.render.report import write_report
 from deidbench.results.store import read_images, read_run, read_scores, validate
 from tests import sample_run
 
-pytestmark = pytest.mark.kernel("python")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
