@@ -439,6 +439,7 @@ def _left_out(job: Job) -> dict[str, str]:
 
 
 def machine_record(device: str) -> schema.Machine:
+    """Where this process runs, with the device that was asked for."""
     cuda = torch.device(device).type == "cuda"
     return schema.Machine(
         platform=f"{platform.system()} {platform.machine()}", python=platform.python_version(),
