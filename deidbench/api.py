@@ -6,7 +6,6 @@ Light until something is asked for: everything heavy loads inside the functions.
 from __future__ import annotations
 
 import inspect
-import os
 import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from . import plugins
-from .config import ALL, RunConfig
+from .checks import refuse_unknown, refuse_unwritable
+from .config import RunConfig
 from .errors import ControlError, DeidbenchError
 
 if TYPE_CHECKING:
@@ -131,7 +130,8 @@ def evaluate(  # noqa: PLR0913 -- the settings of a run, each by its name
         adults_only=adults_only, strict=strict, device=device, batch_size=batch_size,
         out=_path(out), show_faces=show_faces,
     )  # fmt: skip
-    check(config, named=given is None)
+    refuse_unknown(config, named=given is None)
+    refuse_unwritable(config.out or Path("runs") / "new")
     from .harness import evaluate as run
     from .progress import Progress
 
@@ -157,27 +157,6 @@ def open_run(folder: str | Path) -> Run:
     from .results.store import read_run
 
     return Run(read_run(Path(folder)), Path(folder))
-
-
-def check(config: RunConfig, *, named: bool = True) -> None:
-    """Find what can be found wrong with a configuration before the heavy imports, of seconds.
-
-    Args:
-        named: whether the method is one that is found by its name.
-    Raises:
-        DeidbenchError: a name is unknown, the protocol is at fault, or the run could not be stored.
-    """
-    wanted = [("datasets", config.dataset)]
-    wanted += [("methods", config.method)] if named else []
-    wanted += [("recognizers", name) for name in config.recognizers if name != ALL]
-    wanted += [("metrics", name) for name in config.metrics if name != ALL]
-    for kind, spec in wanted:
-        plugins.require(cast("plugins.Kind", kind), plugins.split_argument(spec)[0])
-    from . import protocols
-
-    for threat in protocols.load(config.protocol).threats:
-        plugins.require("threats", threat)
-    _refuse_unwritable(config.out or Path("runs") / "new")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -581,15 +560,6 @@ def _names(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Find out before the work, not after it, that a run cannot be written."""
-    if folder.exists():
-        raise DeidbenchError(f"{folder} exists; runs are never overwritten. Name another one.")
-    there = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise DeidbenchError(f"cannot write a run to {folder}: {there} refuses. Choose out.")
 
 
 # How things are shown

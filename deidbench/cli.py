@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__, plugins
+from .checks import refuse_unknown, refuse_unwritable
 from .commands import bench, compare, leaderboard, report
 from .commands._shared import examples, names, settings, show_markdown, show_rows, split_names
-from .config import ALL, PROTOCOL, RunConfig
+from .config import PROTOCOL, RunConfig
 from .errors import ControlError, DeidbenchError
 
 if TYPE_CHECKING:
@@ -104,12 +105,11 @@ def evaluate(as_json: bool, quiet: bool, sweep: str | None, **options: Any) -> N
     A stopped evaluation goes on where it was when the same command runs again.
     """
     config = RunConfig(**options)
-    _refuse_unknown(config)
-    _refuse_bad_protocol(config.protocol)
+    refuse_unknown(config)
     if sweep is not None:
         _evaluate_sweep(config, sweep, as_json=as_json, quiet=quiet)
         return
-    _refuse_unwritable(config.out or Path("runs") / "new")
+    refuse_unwritable(config.out or Path("runs") / "new")
     folder, record = _measure(config, quiet=quiet)
     page = _write_report([folder], folder / "report", show_faces=config.show_faces)
     if as_json:
@@ -142,7 +142,7 @@ def _evaluate_sweep(config: RunConfig, text: str, *, as_json: bool, quiet: bool)
     swept = read_sweep(text)
     name, _ = plugins.split_argument(config.method)
     folder = config.out or Path("runs") / f"sweep-{name}-{swept.name}"
-    _refuse_unwritable(folder / "new")
+    refuse_unwritable(folder / "new")
     runs = points(config, swept, folder)
     known = [measured(point) for point in runs]  # what stands in the way is found before the work
     records: list[RunRecord] = []
@@ -440,33 +440,6 @@ def completion(shell: str) -> None:
     if kind is None:
         raise DeidbenchError(f"no completion for '{shell}'. Use bash, zsh or fish.")
     click.echo(kind(cli, {}, "deidbench", "_DEIDBENCH_COMPLETE").source())
-
-
-def _refuse_unknown(config: RunConfig) -> None:
-    """Find misspelt names before the heavy imports, which take seconds."""
-    wanted = [("methods", config.method), ("datasets", config.dataset)]
-    wanted += [("recognizers", name) for name in config.recognizers if name != ALL]
-    wanted += [("metrics", name) for name in config.metrics if name != ALL]
-    for kind, spec in wanted:
-        plugins.require(cast("plugins.Kind", kind), plugins.split_argument(spec)[0])
-
-
-def _refuse_bad_protocol(spec: str) -> None:
-    from . import protocols
-
-    for threat in protocols.load(spec).threats:
-        plugins.require("threats", threat)
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Find out before the work, not after it, that a run cannot be written."""
-    import os
-
-    if folder.exists():
-        raise DeidbenchError(f"{folder} exists; runs are never overwritten. Name another one.")
-    there = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise DeidbenchError(f"cannot write a run to {folder}: {there} refuses. Choose --out.")
 
 
 def _describe(kind: plugins.Kind, name: str, verbose: bool) -> list[dict[str, Any]]:

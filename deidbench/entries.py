@@ -41,6 +41,7 @@ from .results.entry import (
     write_entry,
 )
 from .results.schema import Curve, MetricRow, Record, RunRecord
+from .throughput import read_throughput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,6 +165,23 @@ def compared(stored: Stored) -> tuple[list[int], Comparisons]:
 def read_claim(path: Path) -> Claim:
     """The author's own numbers from a JSON file: ``{"source": ..., "rows": [...]}``."""
     return validated(Claim, **read_plain(path))
+
+
+def read_bench(path: Path, run: Path) -> dict[str, Any]:
+    """What 'deidbench bench' wrote, of the method of the run folder ``run``.
+
+    Raises:
+        DeidbenchError: it is no such record, or is of another method, strength or weights.
+    """
+    timed, measured = read_throughput(path), store.read_run(run).method
+    for what in ("name", "version", "strength", "parameters", "weights_sha256"):
+        one, other = getattr(timed.method, what), getattr(measured, what)
+        if one != other:
+            raise DeidbenchError(
+                f"{path} is of another {what} ({one!r}) than the run's method ({other!r}); "
+                "measure the speed of the method that was attacked."
+            )
+    return timed.model_dump(mode="json")
 
 
 def read_plain(path: Path) -> dict[str, Any]:

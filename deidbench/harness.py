@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import secrets
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -42,6 +41,7 @@ from .measure import (
     worst_rows,
 )
 from .progress import Progress
+from .resident import peak_bytes
 from .results import schema, store
 from .setup import Job, prepare
 from .split import EVAL
@@ -279,13 +279,10 @@ def _speed_rows(job: Job) -> Iterator[schema.MetricRow]:
 def _memory_rows(job: Job) -> Iterator[schema.MetricRow]:
     """The most memory that this process, and the GPU it ran on, have held at one time."""
     about: dict[str, Any] = {"metric": "peak-memory", "unit": "MiB", "higher_is_better": False}
-    with suppress(ImportError):  # Windows does not say
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
-        scale = 2**20 if sys.platform == "darwin" else 2**10
+    most = peak_bytes()
+    if most is not None:
         yield schema.MetricRow(
-            **about, value=most / scale, params={"of": "process"},
+            **about, value=most / 2**20, params={"of": "process"},
             note="of the whole evaluation, recognizers and attackers included",
         )  # fmt: skip
     if torch.device(job.device).type == "cuda":

@@ -14,7 +14,14 @@ from deidbench.measure import curve, worst_rows
 from deidbench.pairs import cross_pairs
 from deidbench.rebuilt import Stored, rebuilt_rows
 from deidbench.results.entry import Entry, ScoresRecord, read_entry, write_comparisons, write_entry
-from deidbench.results.schema import MetricRow, RunRecord, ThresholdRecord
+from deidbench.results.schema import MethodRecord, MetricRow, RunRecord, ThresholdRecord
+from deidbench.throughput.record import (
+    BatchRecord,
+    CeilingRecord,
+    LatencyRecord,
+    MemoryRecord,
+    ThroughputRecord,
+)
 from tests import sample_run
 
 PEOPLE, PHOTOS = 12, 3
@@ -116,3 +123,25 @@ def many(folder: Path, count: int, recognizers: int) -> None:
             folder / f"{number:03d}.json",
             entry.model_copy(update={"record": own, "scores": told}),
         )
+
+
+def throughput(method: MethodRecord) -> ThroughputRecord:
+    """A record of speed of this method, of made-up numbers."""
+    blur = MethodRecord(name="gaussian-blur", version=1, strength=0.5)
+    batch = BatchRecord(
+        batch=1, n_rounds=5, images_per_second=50, images_per_second_low=48,
+        images_per_second_high=51, time_ratio_to_blur=20, time_ratio_to_blur_low=19,
+        time_ratio_to_blur_high=22, share_of_ceiling=0.5,
+    )  # fmt: skip
+    ceiling = CeilingRecord(
+        kernel="matrix product", n_rounds=5, multiply_adds_per_second=4e10,
+        multiply_adds_per_second_low=3.9e10, multiply_adds_per_second_high=4.1e10,
+    )  # fmt: skip
+    return ThroughputRecord(
+        created="2026-01-01T10:00:00Z", deidbench_version="0.1.0", method=method, reference=blur,
+        dataset="synthid", dataset_version=2, n_faces=64, chip_size_px=160,
+        seconds_per_measurement=1, batches=[batch], batches_ended="all that were asked for",
+        latency=LatencyRecord(n_calls=20, p50_ms=20, p90_ms=22, p99_ms=None, note="too few calls"),
+        memory=[MemoryRecord(of="process", batch=1, peak_mib=21.0)], ceiling=ceiling,
+        multiply_adds_per_image=498_000_000, machine=sample_run.record().machine,
+    )  # fmt: skip

@@ -38,8 +38,8 @@ from deidbench.results.entry import (
     unpack,
     write_comparisons,
 )
-from deidbench.results.schema import MetricRow, RunRecord
-from tests import sample_entry
+from deidbench.results.schema import MethodRecord, MetricRow, RunRecord
+from tests import sample_entry, sample_run
 
 HOSTILE = "<script>alert(1)</script>\"'\u202e" + "x" * 200
 
@@ -753,3 +753,21 @@ def _base64(digest: bytes) -> str:
     import base64
 
     return base64.b64encode(digest).decode()
+
+
+def test_speed_that_is_of_another_method_is_refused(tmp_path: Path) -> None:
+    run, path = tmp_path / "run", tmp_path / "speed.json"
+    measured = sample_run.write(run).method.model_dump(mode="json")
+    cases = [({}, None), ({"strength": 0.123}, "another strength"), ({"name": "x"}, "another name"),
+             ({"weights_sha256": "0" * 64}, "another weights")]  # fmt: skip
+    for change, why in cases:
+        timed = sample_entry.throughput(MethodRecord(**{**measured, **change}))
+        path.write_text(timed.model_dump_json(), encoding="utf-8")
+        if why is None:
+            assert entries.read_bench(path, run)["method"] == measured
+            continue
+        with pytest.raises(DeidbenchError, match=why):
+            entries.read_bench(path, run)
+    path.write_text(json.dumps({"images_per_second": 12}), encoding="utf-8")
+    with pytest.raises(DeidbenchError, match="no record of 'deidbench bench'"):
+        entries.read_bench(path, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from deidbench import entries, plugins
 from deidbench.render.leaderboard import write_board
 from deidbench.results.entry import read_entry
+from deidbench.throughput import read_throughput
 
 REPORTS = Path(__file__).parents[1] / "reports"
 RESULTS = REPORTS / "results"
@@ -31,6 +33,15 @@ def test_a_report_is_of_the_run_of_its_entry(path: Path) -> None:
     page = (PAGES / path.stem / "index.html").read_text("utf-8")
     assert record.run_id in page
     assert record.dataset.synthetic  # faces are shown
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
+def test_the_speed_of_an_entry_is_that_of_its_method(path: Path, tmp_path: Path) -> None:
+    entry = read_entry(path, groups=False)
+    assert entry.bench is not None
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps(entry.bench), encoding="utf-8")
+    assert read_throughput(file).method == entry.record.method
 
 
 def test_the_numbers_of_an_entry_follow_from_its_scores() -> None:

@@ -55,7 +55,7 @@ def submit(
     about = entries.About(
         **told,
         claim=entries.read_claim(claim) if claim else None,
-        bench=entries.read_plain(bench) if bench else None,
+        bench=entries.read_bench(bench, run) if bench else None,
     )
     path = entries.submit(run, out, about, replace_old=replace_old)
     for file in (path, path.with_suffix(".scores.parquet")):

@@ -37,11 +37,7 @@ def seal(folder: Path) -> Seal:
 
 
 def _digest(folder: Path, name: str) -> str:
-    path = Path(folder) / name
-    if not path.is_file():
-        raise DeidbenchError(f"{folder} is not a whole run: {name} is missing.")
-    if not path.resolve().is_relative_to(Path(folder).resolve()):
-        raise DeidbenchError(f"{path} leads out of the run folder; such a run is not read.")
+    path = store.inside(folder, name)
     found = hashlib.sha256()
     try:
         with path.open("rb") as file:

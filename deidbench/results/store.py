@@ -105,7 +105,7 @@ def read_run(folder: Path) -> RunRecord:
 
     Raises ``DeidbenchError`` when it is missing, garbled, or of another schema version.
     """
-    path = _inside(folder, RUN)
+    path = inside(folder, RUN)
     try:
         content = _json(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -156,7 +156,7 @@ def read_images(folder: Path) -> pd.DataFrame:
 
 def read_example(folder: Path, name: str, moment: str) -> Image.Image:
     """The RGB face of an example, ``moment`` being 'before' or 'after'."""
-    path = _inside(folder, f"{EXAMPLES}/{name}-{moment}.png")
+    path = inside(folder, f"{EXAMPLES}/{name}-{moment}.png")
     try:
         with Image.open(path, formats=("PNG",)) as image:
             if max(image.size) > 4096:
@@ -320,7 +320,7 @@ def _sync(path: Path) -> None:
 # Reading
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """A file of the folder; raises when it is missing or lies elsewhere through a link."""
     path = Path(folder) / name
     if not path.is_file():
@@ -333,7 +333,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _parquet(folder: Path, name: str) -> Iterator[pq.ParquetFile]:
-    path = _inside(folder, name)
+    path = inside(folder, name)
     try:
         with pq.ParquetFile(path) as file:
             yield file

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from deidbench import __version__, assets, plugins
+from deidbench import __version__, assets, plugins, resident
 from deidbench.alignment import to_float
 from deidbench.cache import Cache
 from deidbench.config import RunConfig
@@ -130,7 +130,7 @@ class Bench:
         self.multiply_adds, self.uncounted = multiply_adds(partial(self._treat, faces[:1]))
         self.kernel = fastest_kernel(faces.device)
         self._ceiling: list[float] = []
-        self._floor = memory.held_bytes()
+        self._floor = resident.held_bytes()
         self._times = processor_times()
 
     def latency(self) -> LatencyRecord:
@@ -214,7 +214,7 @@ class Bench:
             ) from error
 
     def _batch(self, size: int) -> BatchRecord:
-        memory.forget_peak()
+        resident.forget_peak()
         try:
             faces = self.faces[torch.arange(size) % len(self.faces)]
             works: list[Work] = [
@@ -266,7 +266,7 @@ class Bench:
         """Whether twice as much as the last batch took can be had: no system refuses in time."""
         if self.faces.is_cuda:
             return True  # it refuses politely
-        most, left = memory.peak_bytes(), memory.available_bytes()
+        most, left = resident.peak_bytes(), memory.available_bytes()
         if most is None or left is None or self._floor is None:
             return True
         return 2 * (most - self._floor) < left

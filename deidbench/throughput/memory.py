@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deidbench.resident import forget_peak, held_bytes, peak_bytes
+
 from .record import MemoryRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MIB = 2**20
-STATUS = Path("/proc/self/status")
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 UNKNOWN = "this system does not tell how much a process has held"
 
@@ -142,30 +143,6 @@ class _Gauge:
         return None if most is None else max(0.0, most - self.before) / MIB
 
 
-def forget_peak() -> None:
-    """Count the most memory of this process from now on, where Linux lets us."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def held_bytes() -> float | None:
-    """What this process holds now; None where only the most is known."""
-    return _status("VmRSS")
-
-
-def peak_bytes() -> float | None:
-    """The most that this process has held; on Linux since ``forget_peak``."""
-    most = _status("VmHWM")
-    if most is not None:
-        return most
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    scale = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * scale
-
-
 def available_bytes() -> float | None:
     """What is left for this process on the machine or in its container; None where unknown."""
     left = []
@@ -177,11 +154,3 @@ def available_bytes() -> float | None:
             most = float(Path(limit).read_text(encoding="ascii"))
             left.append(max(0.0, most - (held_bytes() or 0.0)))
     return min(left, default=None)
-
-
-def _status(field: str) -> float | None:
-    try:
-        lines = STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
-        return 1024 * float(next(x for x in lines if x.startswith(f"{field}:")).split()[1])
-    except (OSError, StopIteration):
-        return None

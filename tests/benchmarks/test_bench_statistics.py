@@ -26,7 +26,7 @@ Array = NDArray[Any]
 IMAGES = 10_000
 MEASURED = """
 import numpy as np
-from deidbench.throughput.memory import forget_peak, held_bytes, peak_bytes
+from deidbench.resident import forget_peak, held_bytes, peak_bytes
 {prepare}
 forget_peak()
 before = held_bytes() or peak_bytes()
