@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from . import plugins, protocols
+from . import plugins
 from .config import ALL, RunConfig
 from .errors import DeidbenchError
 
@@ -25,6 +25,8 @@ def refuse_unknown(config: RunConfig, *, named: bool = True) -> None:
     wanted += [("metrics", name) for name in config.metrics if name != ALL]
     for kind, spec in wanted:
         plugins.require(cast("plugins.Kind", kind), plugins.split_argument(spec)[0])
+    from . import protocols  # pydantic takes a moment, and --help waits for this module
+
     for threat in protocols.load(config.protocol).threats:
         plugins.require("threats", threat)
 
