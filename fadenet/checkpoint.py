@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from deidbench.errors import DeidbenchError
 from .model import FaDeNet, FaDeNetConfig
 
 FORMAT, METADATA = "fadenet-2", "fadenet"
+SHIPPED = ("fadenet", "fadenet-keyed")
+"""Methods whose weights are part of the package."""
 
 
 class CheckpointError(DeidbenchError):
@@ -105,6 +110,18 @@ def load_weights(path: Path) -> tuple[FaDeNet, Provenance]:
         raise CheckpointError(
             f"{path.name} is not a file of FaDeNet weights: {reason}. Export or install it again."
         ) from error
+
+
+def weights_sha256(path: Path) -> str:
+    """64 hex digits that name a file of weights."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def weights_at(name: str | Path) -> AbstractContextManager[Path]:
+    """Where weights lie while the context is open: those of a method of this package, or a file."""
+    if name in SHIPPED:
+        return as_file(files("fadenet").joinpath("weights", f"{name}.safetensors"))
+    return nullcontext(Path(name))
 
 
 def _read_weights(path: Path) -> tuple[FaDeNet, Provenance]:

@@ -38,6 +38,8 @@ class TrainConfig:
     data: str | None = None
     """Folder of <person>/<photograph>, or an .npz of chips that an earlier run has made."""
     data_name: str = "unnamed photographs"
+    start: str | None = None
+    """Weights to go on from: a method whose weights are shipped, or a file. None: from nothing."""
     steps: int = 1900
     batch: int = 8
     """Faces of a step, half of them another photograph of the other half's people."""
@@ -109,6 +111,9 @@ class TrainConfig:
         aside = self.validation_faces
         _require(aside >= 1, "validation_faces", aside, "choose 1 or more")
         _require(0 < self.loss.far < 1, "far", self.loss.far, "choose between 0 and 1")
+        restored = self.loss.restored
+        _require(0 <= restored <= 1, "restored", restored, "choose 0 to 1")
+        _require(self.loss.prototypes >= 1, "prototypes", self.loss.prototypes, "choose 1 or more")
         for name, weight in vars(self.loss).items():
             good = math.isfinite(weight) and (weight >= 0 or name == "margin")
             _require(good, name, weight, "choose 0 or more")

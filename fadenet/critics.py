@@ -121,6 +121,8 @@ class Critic:
             terms["features"] = self.loss.features * likeness
         if self.loss.steered > 0 and scene.key is not None:
             terms["steered"] = self.loss.steered * self._astray(embeddings, scene.key)
+        if self.loss.collapsed > 0:
+            terms["collapsed"] = self.loss.collapsed * self._unlike(embeddings, clean)
         if self.loss.linked > 0 or self.loss.adapted > 0:
             if self.adversary.ready():
                 terms |= self._learned(embeddings, references, random)
@@ -155,6 +157,12 @@ class Critic:
         middle = strangers.mean(0)
         named = key @ (strangers[: key.shape[1]] - middle)  # (2n, D)
         return (1 - F.cosine_similarity(embeddings - middle, named)).mean()
+
+    def _unlike(self, embeddings: Tensor, clean: Tensor) -> Tensor:
+        """How far the faces are from the prototypes that they are most like: 1 - cosine."""
+        shared = self.clean(self._strangers()[: self.loss.prototypes])  # (K, D)
+        likeness = F.cosine_similarity(clean[:, None], shared, dim=-1)  # (2n, K)
+        return (1 - F.cosine_similarity(embeddings, shared[likeness.argmax(1)])).mean()
 
     def _learned(
         self, embeddings: Tensor, references: Tensor, random: Generator

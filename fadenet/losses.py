@@ -8,10 +8,14 @@ Terms, each a mean over the batch (x the face, y the treated face, e a critic's 
 3. identity: relu(cos(e(y), e(x)) - margin), for this photograph and another of the same person;
    the margin lies below the cosine at which the critic accepts strangers.
 4. linked and adapted: the same for attackers who learn while the network does
-   (``fadenet.adversary``).
+   (``fadenet.adversary``); and a share of the faces is restored before critics see them
+   (``fadenet.restorer``).
 5. steered: 1 - cos(e(y), the likeness that the key names), a mix of other people's faces: treated
    faces then differ by their keys and not by who is on them.
-6. smooth: unevenness of the change of colour and of the shift; and the mean shift, because
+6. collapsed: 1 - cos(e(y), the nearest of a few prototypes), which are faces of training: k-same
+   (Newton, Sweeney, Malin, TKDE 2005, doi 10.1109/TKDE.2005.32) among embeddings. A change that
+   pushes away can be undone; faces that have become alike cannot be told apart again.
+7. smooth: unevenness of the change of colour and of the shift; and the mean shift, because
    moving the whole face fools a critic that trusts old landmarks, and protects nobody.
 """
 
@@ -59,6 +63,13 @@ class LossConfig:
     """Weight of the attacker who maps treated faces back to clean ones."""
     steered: float = 0.0
     """Weight of the pull towards the likeness that the key names."""
+    collapsed: float = 0.0
+    """Weight of the pull of all faces towards a few shared likenesses."""
+    prototypes: int = 1
+    """How many these are; each face is pulled to the one that it is most like."""
+    restored: float = 0.0
+    """Share of the people whose faces critics see only after a network has tried to restore them
+    that learns while this one does (``fadenet.restorer``)."""
     smooth: float = 15.0
     """Weight of the unevenness of the change."""
     steady: float = 1000.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from deidbench.errors import DeidbenchError
 
-from .checkpoint import Provenance, load_weights
+from .checkpoint import Provenance, load_weights, weights_at, weights_sha256
 from .model import FaDeNet
 
 SMALLEST = 32
@@ -90,13 +88,6 @@ class KeyedFaDeNetMethod(FaDeNetMethod):
 
 
 def _open(name: str, weights: Path | str | None) -> tuple[FaDeNet, Provenance, str]:
-    if weights is not None:
-        return _read(Path(weights))
-    shipped = files("fadenet").joinpath("weights", f"{name}.safetensors")
-    with as_file(shipped) as path:
-        return _read(path)
-
-
-def _read(path: Path) -> tuple[FaDeNet, Provenance, str]:
-    network, provenance = load_weights(path)
-    return network, provenance, hashlib.sha256(path.read_bytes()).hexdigest()
+    with weights_at(name if weights is None else Path(weights)) as path:
+        network, provenance = load_weights(path)
+        return network, provenance, weights_sha256(path)

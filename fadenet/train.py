@@ -25,8 +25,11 @@ from .checkpoint import (
     copy_tensors,
     deidbench_version,
     load_state,
+    load_weights,
     save_state,
     save_weights,
+    weights_at,
+    weights_sha256,
 )
 from .config import TrainConfig, TrainConfigError, read_config
 from .critics import Critic, Critics, Scene
@@ -34,6 +37,7 @@ from .faces import Faces, TrainingFacesError, batches, load_faces, split_people
 from .log import Log, opened_log, silent_log
 from .losses import charbonnier, perceptual_cost, roughness, structural_cost
 from .model import FaDeNet, apply_change
+from .restorer import Restorer
 from .running import Aligning, asked_to_stop, clock, listed, no_denormals, say_aloud, say_nothing
 from .samples import SampleGrid
 from .team import Team, team_of
@@ -75,8 +79,10 @@ def train(  # noqa: PLR0913
         if not resume and (out / STATE).exists():
             raise CheckpointError(f"{out} holds a run already. Use --resume or another folder.")
         say = say_nothing if quiet or not team.leads else say_aloud
-        # Recognizers first: weights that cannot be had are better known before faces are aligned.
+        # Weights that cannot be had are better known before faces are aligned.
         eyes = load_eyes(config, own_device)
+        if config.start is not None:
+            Origin.of(config.start)
         faces = _load_together(Path(config.data), out / "chips.npz", Aligning(say), team)
         trainer = Trainer(config, faces, eyes, out=out, device=own_device, say=say, team=team)
         if resume:
@@ -144,12 +150,18 @@ class Trainer:
             config.critics_per_face,
             weighed=config.weigh_critics,
         )
+        self.restorer = None
+        if config.loss.restored > 0:
+            self.restorer = Restorer(config.model, config.memory, device, config.seed)
         self.perceptual = eyes.perceptual
         watchers = {**eyes.critics, **eyes.held_out}
         self.validate = Validation(aside, watchers, eyes.perceptual, device)
         torch.manual_seed(config.seed)
-        self.network = FaDeNet(config.model).to(device)
-        self.network.to(memory_format=torch.channels_last)
+        self.network = FaDeNet(config.model)
+        self.origin = None if config.start is None else Origin.of(config.start)
+        if self.origin:
+            self.origin.give(self.network, config)
+        self.network.to(device).to(memory_format=torch.channels_last)
         self.change = torch.compile(self.network.change) if config.compile else self.network.change
         self.average = copy_tensors(self.network.state_dict())
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
@@ -231,10 +243,27 @@ class Trainer:
         }
         if loss.over_structure > 0:
             terms["structure"] = structural_cost(after, clean, strength[seen], loss)
+        told = {"lpips": float(fine.detach().mean()), "far": float(far.detach().mean())}
         if self.step >= config.reproduce_steps:
-            found = self.critics.terms(Scene(treated, chips, landmarks, index, key), random)
+            shown, known = self._through_restorer(treated, chips, random)
+            found = self.critics.terms(Scene(shown, chips, landmarks, index, key), random)
             terms |= {name: self._ramp() * term for name, term in found.items()}
-        return terms, {"lpips": float(fine.detach().mean()), "far": float(far.detach().mean())}
+            told |= known
+        return terms, told
+
+    def _through_restorer(
+        self, treated: Tensor, clean: Tensor, random: Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The treated faces, those of some people restored; and how well that was done."""
+        if self.restorer is None:
+            return treated, {}
+        with torch.autocast(treated.device.type, enabled=False):
+            self.restorer.remember(treated, clean)
+            error = self.restorer.learn(random)
+            pairs = len(treated) // 2
+            some = torch.rand(pairs, generator=random) < self.config.loss.restored
+            some = some.repeat(2)[:, None, None, None].to(treated.device)
+            return torch.where(some, self.restorer(treated), treated), {"restorer": error}
 
     def _looked_at(self, count: int) -> int:
         return max(1, round(self.config.perceptual_share * count))
@@ -313,6 +342,7 @@ class Trainer:
             "faces": self.faces.digest(),
             "team": self.team.size,
             "critics": {name: one.state() for name, one in self.critics.critics.items()},
+            "restorer": self.restorer and self.restorer.state(),
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
@@ -356,6 +386,8 @@ class Trainer:
     def _take(self, state: Mapping[str, Any]) -> None:
         for name, critic in self.critics.critics.items():
             critic.load(state["critics"][name])
+        if self.restorer:
+            self.restorer.load(state["restorer"])
         self.network.load_state_dict(state["network"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
@@ -364,17 +396,31 @@ class Trainer:
     def export(self) -> Path:
         """Write the average weights with their provenance."""
         config = self.config
-        training = config.to_dict() | {"data": None}  # a path says nothing elsewhere
-        people = sorted(set(self.all_faces.subjects))
-        critics = self.critics.critics.items()
+        # A path says nothing elsewhere.
+        start = self.origin and self.origin.sha256
+        training = config.to_dict() | {"data": None, "start": start}
+        people = {subject_digest(person) for person in self.all_faces.subjects}
+        data = f"{config.data_name}, {len(self.all_faces):,} images of {len(people):,} people"
+        critics = {
+            name: critic.network.weights_sha256 for name, critic in self.critics.critics.items()
+        }
+        note = ""
+        if self.origin:
+            before = self.origin.provenance
+            critics = {**before.critics, **critics}
+            people |= set(before.subjects)
+            note = (
+                f"went on from weights {self.origin.sha256}, {before.steps} steps on {before.data}"
+            )
         provenance = Provenance(
             training=training,
-            critics={name: critic.network.weights_sha256 for name, critic in critics},
-            data=f"{config.data_name}, {len(self.all_faces):,} images of {len(people):,} people",
-            subjects=tuple(subject_digest(person) for person in people),
+            critics=critics,
+            data=data,
+            subjects=tuple(sorted(people)),
             steps=self.step,
             seed=config.seed,
             deidbench=deidbench_version(),
+            note=note,
         )
         path = self.out / WEIGHTS
         if self.team.leads:
@@ -413,6 +459,43 @@ class Perceptual:
         """Two (N, 3, H, W) in [0, 1] -> (N,)."""
         distances: Tensor = self._network(2 * original - 1, 2 * treated - 1)
         return distances.flatten()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Weights that a run goes on from; what they have seen stays true of those it makes."""
+
+    network: FaDeNet
+    provenance: Provenance
+    sha256: str
+
+    @classmethod
+    def of(cls, start: str) -> Origin:
+        """Weights by the name of a method that ships some, or from a file."""
+        with weights_at(start) as path:
+            return cls(*load_weights(path), weights_sha256(path))
+
+    def give(self, network: FaDeNet, config: TrainConfig) -> None:
+        """Copy the weights.
+
+        Raises:
+            TrainConfigError: the networks have other layers, or a recognizer that shall be held
+                out has trained the weights.
+        """
+        both = sorted(set(self.provenance.critics) & set(config.held_out))
+        if both:
+            raise TrainConfigError(
+                f"held_out cannot be {both}: {config.start} was trained against it. "
+                "Start from other weights, or hold out others."
+            )
+        try:
+            network.load_state_dict(self.network.state_dict())
+        except RuntimeError as error:
+            raise TrainConfigError(
+                f"start cannot be {config.start!r}: its layers are those of "
+                f"{self.network.config.to_dict()}. Write these widths, blocks and key, or leave "
+                "start out."
+            ) from error
 
 
 def mirror(landmarks: Tensor, size: int) -> Tensor:

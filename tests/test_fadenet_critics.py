@@ -14,8 +14,9 @@ from torch.nn.functional import cosine_similarity
 from fadenet.adversary import Adversary
 from fadenet.critics import Critic, Critics, Scene
 from fadenet.losses import LossConfig
+from fadenet.restorer import Restorer
 from fadenet.validation import Validation
-from tests.small_fadenet import SMALL, Eye, Gap, people, taught, woken
+from tests.small_fadenet import SMALL, Eye, Gap, faces_of, people, taught, woken
 
 SIZE = 12
 
@@ -258,3 +259,82 @@ def test_validation_sees_a_treatment_that_hides_and_one_that_does_not() -> None:
 def test_people_of_one_photograph_leave_only_the_distance() -> None:
     look = Validation(people(6, 1), {"eye": Eye()}, Gap(), "cpu")
     assert set(look(woken())) == {"0.5 lpips", "1 lpips"}
+
+
+# --- faces that become alike ---------------------------------------------------------------------
+
+
+def test_faces_are_pulled_to_the_prototype_that_they_are_most_like() -> None:
+    one = critic(collapsed=1.0, prototypes=2)
+    shared = one.clean(torch.arange(2))
+    clean = torch.cat([shared + 0.01, -shared])  # the last two are as far as can be from theirs
+    nearest = cosine_similarity(clean[:, None], shared, dim=-1).max(1).values
+    assert float(one._unlike(clean, clean)) == pytest.approx(float((1 - nearest).mean()), abs=1e-6)
+    assert float(one._unlike(shared, shared)) == pytest.approx(0, abs=1e-6)
+
+
+def test_with_one_prototype_the_person_does_not_matter() -> None:
+    one = critic(collapsed=2.0)
+    seen, clean = embeddings_of(one, 6), embeddings_of(one, 6)
+    assert torch.equal(one._unlike(seen, clean), one._unlike(seen, clean.flip(0)))
+    assert float(one.terms(scene(), Generator())["collapsed"].detach()) > 0
+    assert "collapsed" not in critic().terms(scene(), Generator())
+
+
+def embeddings_of(one: Critic, count: int) -> Tensor:
+    return one.clean(torch.arange(count))
+
+
+# --- the restorer --------------------------------------------------------------------------------
+
+
+def darkened(faces: Tensor) -> Tensor:
+    """A treatment that is easy to undo."""
+    return 0.8 * faces
+
+
+def error(restorer: Restorer, treated: Tensor, clean: Tensor) -> float:
+    with torch.no_grad():
+        return float((restorer(treated) - clean).abs().mean())
+
+
+def test_the_restorer_undoes_what_can_be_undone_and_only_that() -> None:
+    known, new = faces_of(32, 48, 48), faces_of(8, 48, 48, seed=1)
+    honest, fooled = (Restorer(SMALL, 32, "cpu", seed=0) for _ in range(2))
+    honest.remember(darkened(known), known)
+    fooled.remember(darkened(known), known.roll(1, 0))
+    random = Generator().manual_seed(0)
+    before = error(honest, darkened(new), new)
+    for _ in range(150):
+        honest.learn(random)
+        fooled.learn(random)
+    assert before == pytest.approx(float((darkened(new) - new).abs().mean()), abs=0.01)
+    assert error(honest, darkened(new), new) < before / 2
+    assert error(honest, darkened(new), new) < error(fooled, darkened(new), new) / 2
+
+
+def test_the_restorer_forgets_and_remembers_through_a_state() -> None:
+    faces = faces_of(6, 48, 48)
+    first = Restorer(SMALL, 4, "cpu", seed=0)
+    for face in faces:
+        first.remember(face[None], face[None])
+    kept = (faces[[4, 5, 2, 3]] * 255).round().to(torch.uint8)
+    assert torch.equal(first.faces[:, 0], kept)
+    second = Restorer(SMALL, 4, "cpu", seed=1)
+    first.learn(Generator().manual_seed(0))
+    second.load(deepcopy(first.state()))
+    errors = {one.learn(Generator().manual_seed(1)) for one in (first, second)}
+    assert len(errors) == 1
+
+
+def test_the_restorer_passes_gradients_to_the_faces_and_learns_none_from_them() -> None:
+    restorer, faces = Restorer(SMALL, 4, "cpu", seed=0), faces_of(4, 48, 48)
+    restorer.remember(darkened(faces), faces)
+    restorer.learn(Generator().manual_seed(0))
+    before = deepcopy(restorer.network.state_dict())
+    treated = darkened(faces).requires_grad_(True)
+    restorer(treated).sum().backward()
+    assert treated.grad is not None
+    assert float(treated.grad.abs().sum()) > 0
+    assert all(torch.equal(before[k], v) for k, v in restorer.network.state_dict().items())
+    assert all(one.grad is None or not one.requires_grad for one in restorer.network.parameters())

@@ -40,7 +40,9 @@ CONFIGS = Path(checkpoint.__file__).parent / "configs"
 
 
 EVERYTHING = {
-    "loss": replace(GENTLE, features=0.1, linked=1.0, adapted=1.0, steered=0.1),
+    "loss": replace(
+        GENTLE, features=0.1, linked=1.0, adapted=1.0, steered=0.1, restored=0.5, collapsed=0.1
+    ),
     "model": replace(SMALL, key=4),
     "precision": "bfloat16",
     "accumulate": 2,
@@ -363,6 +365,65 @@ def test_the_shipped_configuration_trains_the_same_twice(
         for run in ("first", "second")
     )
     assert first.read_bytes() == second.read_bytes()
+
+
+# --- going on from other weights -----------------------------------------------------------------
+
+
+def other_run(out: Path, **changes: Any) -> Trainer:
+    """A run against another recognizer on other people."""
+    faces = replace(people(), subjects=tuple(f"other{i // 2}" for i in range(12)))
+    settings = config(**{"critics": ("other",), **changes})
+    return Trainer(
+        settings, faces, Eyes({"other": Eye("other", 1)}, Gap()), out=out, say=lambda line: None
+    )
+
+
+def test_a_run_goes_on_from_the_weights_it_is_given(tmp_path: Path) -> None:
+    known = trainer(tmp_path / "first").run()
+    run = other_run(tmp_path / "second", start=str(known))
+    faces = faces_of(2, 48, 48)
+    before = FaDeNetMethod(weights=known).deidentify(faces, seed=0)
+    torch.testing.assert_close(run.averaged()(faces), before)
+    assert float((before - faces).abs().max()) > 1e-4
+    assert run.step == 0
+
+
+def test_what_the_first_weights_saw_is_said_of_the_second(tmp_path: Path) -> None:
+    known = trainer(tmp_path / "first").run()
+    second = FaDeNetMethod(weights=other_run(tmp_path / "second", start=str(known)).run())
+    first = FaDeNetMethod(weights=known)
+    assert set(second.trained_against) == {"eye", "other"}
+    assert set(second.training_subjects) > set(first.training_subjects)
+    assert len(second.training_subjects) == 12
+    assert second.provenance.training["start"] == first.weights_sha256
+    assert first.weights_sha256 in second.provenance.note
+    assert str(tmp_path) not in json.dumps(second.provenance.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": replace(SMALL, widths=(8, 8))}, "start cannot be .* widths, blocks and key"),
+        ({"model": replace(SMALL, key=2)}, "start cannot be"),
+        ({"held_out": ("eye",)}, "held_out cannot be .*'eye'"),
+    ],
+)
+def test_weights_that_do_not_suit_a_run_are_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    known = trainer(tmp_path / "first").run()
+    with pytest.raises(TrainConfigError, match=f"(?i){message}"):
+        other_run(tmp_path / "second", start=str(known), **changes)
+
+
+def test_weights_to_start_from_are_missed_before_faces_are_aligned(tmp_path: Path) -> None:
+    text = '[train]\ncritics = ["sface"]\nstart = "nowhere.safetensors"\n'
+    try:
+        with pytest.raises(CheckpointError, match="no FaDeNet weights at nowhere"):
+            train(write(tmp_path, text), out=tmp_path / "out", data=tmp_path, quiet=True)
+    except AssetUnavailableError as error:
+        pytest.skip(str(error))
 
 
 # --- configuration -------------------------------------------------------------------------------

@@ -46,6 +46,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no views, no filters": {"loss": {"views": False, "filters": False}},
     "features 0.5": {"loss": {"features": 0.5}},
     "SSIM in the loss": {"loss": {"over_structure": 5.0, "structure_budget": 0.12}},
+    "collapsed to 1 prototype": {"loss": {"collapsed": 1.0}},
+    "collapsed to 16 prototypes": {"loss": {"collapsed": 1.0, "prototypes": 16}},
+    "half of the people restored": {"loss": {"restored": 0.5}},
+    "looks at 80 pixels": {"model": {"working_size": 80}},
+    "looks at 64 pixels": {"model": {"working_size": 64}},
     "colour alone": {"model": {"shift": NOTHING}},
     "warp alone": {"model": {"colour": NOTHING}},
 }
