@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ablations
+import numpy as np
 import pytest
+import torch
 
+from deidbench.threats._unet import Schedule
+from deidbench.threats.reconstruction import Reconstruction
 from fadenet.config import TrainConfig, read_config
 from fadenet.train import Eyes
 from fadenet.validation import Validation
-from tests.small_fadenet import Eye, Gap, config, people, woken
+from tests.small_fadenet import Eye, Gap, config, people, trainer, woken
 
 
 @pytest.fixture
@@ -56,12 +61,37 @@ def test_runs_are_tabled_and_not_trained_twice(
         return Eyes({name: eyes[name] for name in settings.critics}, Gap(), held)
 
     monkeypatch.setattr(ablations, "load_eyes", load)
+    quick = Schedule(steps=4, looks=1, width=8)
+    monkeypatch.setattr(ablations, "Reconstruction", partial(Reconstruction, schedule=quick))
     base = replace(config(), critics=("sface",), held_out=("dlib",), validation_faces=8, steps=8)
     wanted = ["as shipped", "no filters"]
     first = list(ablations.runs(base, people(12), tmp_path, wanted))
     assert first[0]["lpips"] != first[1]["lpips"]
-    monkeypatch.setattr(ablations, "load_eyes", None)  # a second training would fall over it
+    monkeypatch.setattr(ablations.Trainer, "run", None)  # a second training would fall over it
+    (tmp_path / "no-filters.json").unlink()  # measured again, without training
+    assert list(ablations.runs(base, people(12), tmp_path, wanted)) == first
+    monkeypatch.setattr(ablations, "load_eyes", None)
     assert list(ablations.runs(base, people(12), tmp_path, wanted)) == first
     lines = ablations.as_markdown(first).splitlines()
     assert lines[2].startswith(f"| as shipped | {first[0]['lpips']:.3f} | ")
     assert len(lines) == 4
+
+
+def test_a_run_that_was_stopped_is_not_whole(tmp_path: Path) -> None:
+    path = trainer(tmp_path, config(max_minutes=1e-9)).run()
+    assert ablations.whole(path, 1)
+    assert not ablations.whole(path, 6)
+    assert not ablations.whole(tmp_path / "none", 6)
+
+
+def test_restorers_learn_on_half_of_the_people_and_are_judged_by_the_others() -> None:
+    aside, eye = people(12), Eye()
+    mine = ablations.taught(aside)
+    assert mine.sum() == 12
+    assert not set(np.array(aside.subjects)[mine]) & set(np.array(aside.subjects)[~mine])
+    look = Validation(aside, {"eye": eye}, Gap(), "cpu")
+    part = Validation(aside.take(np.flatnonzero(~mine).tolist()), {"eye": eye}, Gap(), "cpu")
+    faces = aside.chips.float() / 255
+    assert ablations.naive_area(look, "eye", faces, ~mine) == pytest.approx(
+        ablations.naive_area(part, "eye", faces[torch.from_numpy(~mine)])
+    )

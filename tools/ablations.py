@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,12 +23,18 @@ from torch import Tensor
 
 from deidbench import plugins
 from deidbench.threats._purifiers import purifiers
+from deidbench.threats.reconstruction import Reconstruction
+from deidbench.types import FaceLesson, Restorer
+from fadenet.checkpoint import load_weights
 from fadenet.config import TrainConfig, read_config
 from fadenet.faces import Faces, load_faces, split_people
 from fadenet.model import FaDeNet
 from fadenet.running import no_denormals
-from fadenet.train import Trainer, load_eyes
+from fadenet.train import WEIGHTS, Trainer, load_eyes
 from fadenet.validation import Validation
+
+if TYPE_CHECKING:
+    from deidbench.types import BoolArray
 
 CONFIG = Path(__file__).parents[1] / "fadenet" / "configs" / "fadenet.toml"
 NOTHING = 1e-6
@@ -54,8 +60,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "colour alone": {"model": {"shift": NOTHING}},
     "warp alone": {"model": {"colour": NOTHING}},
 }
-COLUMNS = ("lpips", "ssim", "T1 dlib", "T2 dlib", "T3 dlib", "P dlib",
-           "T1 sface", "T2 sface", "T3 sface", "P sface")  # fmt: skip
+COLUMNS = ("lpips", "ssim", "T1 dlib", "T2 dlib", "T3 dlib", "T4 dlib", "P dlib",
+           "T1 sface", "T2 sface", "T3 sface", "T4 sface", "P sface")  # fmt: skip
+HELD = 8
+"""One in so many of the faces that T4 learns on tells it when to stop."""
 
 
 def variant(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -77,20 +85,45 @@ def measure(network: FaDeNet, aside: Faces, validation: Validation) -> dict[str,
     treated, _ = validation.treated(network, 1.0)
     clean, after = aside.chips.float() / 255, treated.float() / 255
     numbers["ssim"] = float(plugins.build("metrics", "ssim")(clean, after).mean())
+    restored = [one(after) for one in restorers(aside, treated)]
+    strangers = ~taught(aside)
     for name in ("dlib", "sface"):
         areas = [naive_area(validation, name, one(after)) for one in purifiers()]
         numbers[f"P {name}"] = max(areas)
+        numbers[f"T4 {name}"] = max(naive_area(validation, name, x, strangers) for x in restored)
     return numbers
 
 
-def naive_area(validation: Validation, name: str, faces: Tensor) -> float:
-    """AUC of the naive attacker with a recognizer, (N, 3, H, W) in [0, 1]."""
+def taught(aside: Faces) -> BoolArray:
+    """Which faces are of the people that attackers learn on: every second person."""
+    learning = set(sorted(set(aside.subjects))[::2])
+    return np.array([name in learning for name in aside.subjects])
+
+
+def restorers(aside: Faces, treated: Tensor) -> Sequence[Restorer]:
+    """What deidbench's T4 learns from faces (N, 3, H, W) uint8 of people set aside from ours."""
+    threat = Reconstruction()
+    rows = np.flatnonzero(taught(aside))
+    lesson = FaceLesson(
+        clean=aside.chips[rows], treated=treated[rows], landmarks=aside.landmarks[rows],
+        subjects=np.unique([aside.subjects[row] for row in rows], return_inverse=True)[1],
+        held=np.arange(len(rows)) % HELD == 0, seed=0, device="cpu", progress=lambda line: None,
+    )  # fmt: skip
+    return threat.restorers(threat.learn(lesson))
+
+
+def naive_area(
+    validation: Validation, name: str, faces: Tensor, which: BoolArray | None = None
+) -> float:
+    """AUC of the naive attacker with a recognizer, (N, 3, H, W) in [0, 1]; (N,) faces count."""
     pixels = (faces * 255).round().to(torch.uint8)
     recognizer = validation.recognizers[name]
     with torch.no_grad():
         clean = F.normalize(validation.embedded(recognizer, validation.faces.chips), dim=1)
         seen = F.normalize(validation.embedded(recognizer, pixels), dim=1)
     names = np.array(validation.faces.subjects)
+    if which is not None:
+        names, clean, seen = names[which], clean[which], seen[which]
     first, second = np.triu_indices(len(names), 1)
     scores, same = (clean @ seen.T).numpy()[first, second], names[first] == names[second]
     auc = plugins.build("metrics", "auc")
@@ -103,15 +136,20 @@ def runs(base: TrainConfig, faces: Faces, out: Path, wanted: list[str]) -> Itera
         known = out / f"{name.replace(' ', '-').replace(',', '')}.json"
         if not known.exists():
             config = variant(base, VARIANTS[name])
-            folder = out / "runs" / known.stem
-            trainer = Trainer(config, faces, load_eyes(config, "cpu"), out=folder)
-            trainer.run()
+            weights = out / "runs" / known.stem / WEIGHTS
+            trainer = Trainer(config, faces, load_eyes(config, "cpu"), out=weights.parent)
+            if not whole(weights, config.steps):
+                trainer.run()
             _, aside = split_people(faces, config.validation_faces, config.seed)
-            numbers = measure(trainer.averaged(), aside, trainer.validate)
-            seconds = trainer.seconds / config.steps
-            told = {"name": name, "steps": config.steps, "seconds a step": seconds, **numbers}
+            numbers = measure(load_weights(weights)[0], aside, trainer.validate)
+            told = {"name": name, "steps": config.steps, **numbers}
             known.write_text(json.dumps(told, indent=1), encoding="utf-8")
         yield json.loads(known.read_text("utf-8"))
+
+
+def whole(weights: Path, steps: int) -> bool:
+    """Whether a run has come to its end: Ctrl-C exports weights too."""
+    return weights.exists() and load_weights(weights)[1].steps == steps
 
 
 def as_markdown(found: list[dict[str, Any]]) -> str:
