@@ -384,7 +384,7 @@ def test_the_action_installs_deidbench_as_it_is_itself(
     install = next(s for s in runner.action["runs"]["steps"] if s["name"] in NO_INSTALL)
     runner.inputs = {"package": ""}
     assert runner._script(install, tmp_path) == 0, runner.said
-    assert (site / "deidbench" / "compare.py").is_file()
+    assert (site / "deidbench" / "compare" / "rules.py").is_file()
     done = subprocess.run(
         [scripts / "deidbench", "compare", "--help"], capture_output=True, text=True
     )
