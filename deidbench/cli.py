@@ -409,6 +409,7 @@ def deidentify(source: Path, target: Path, as_json: bool, quiet: bool, **options
 @click.option("--data", type=click.Path(path_type=Path), help="Training faces: subject/image.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint folder.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@click.option("--start", metavar="NAME|FILE", help="Go on from weights: of a method, or a file.")
 @click.option("--steps", type=int, help="Instead of the number in the configuration.")
 @click.option("--seed", type=int, help="Instead of the seed in the configuration.")
 @click.option("--device", default="auto", show_default=True)

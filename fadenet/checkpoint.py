@@ -25,7 +25,7 @@ from deidbench.errors import DeidbenchError
 from .model import FaDeNet, FaDeNetConfig
 
 FORMAT, METADATA = "fadenet-2", "fadenet"
-SHIPPED = ("fadenet", "fadenet-keyed")
+SHIPPED = ("fadenet", "fadenet-fast", "fadenet-keyed")
 """Methods whose weights are part of the package."""
 
 

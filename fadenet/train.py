@@ -55,6 +55,7 @@ def train(  # noqa: PLR0913
     data: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
+    start: str | None = None,
     seed: int | None = None,
     steps: int | None = None,
     quiet: bool = False,
@@ -65,14 +66,14 @@ def train(  # noqa: PLR0913
     SIGTERM save the state after the step at hand and export what there is.
 
     Args:
-        data: wins over the file, as do ``seed`` and ``steps``.
+        data: wins over the file, as do ``start``, ``seed`` and ``steps``.
     Returns:
         The exported weights.
     Raises:
         DeidbenchError: the configuration, the data, a critic or the state cannot be used.
     """
     data_text = None if data is None else str(data)
-    config = read_config(config_path, data=data_text, seed=seed, steps=steps)
+    config = read_config(config_path, data=data_text, start=start, seed=seed, steps=steps)
     if config.data is None:
         raise TrainingFacesError("no training faces were named; give a folder with --data.")
     with no_denormals(), team_of(device) as (team, own_device):

@@ -27,7 +27,7 @@ from fadenet.losses import (
     structural_cost,
     unevenness,
 )
-from fadenet.method import FaDeNetMethod, KeyedFaDeNetMethod
+from fadenet.method import FaDeNetMethod, FastFaDeNetMethod, KeyedFaDeNetMethod
 from fadenet.model import Change, FaDeNet, FaDeNetConfig, move
 from fadenet.train import WEIGHTS
 from tests.small_fadenet import SMALL, Eye, faces_of, provenance, taught, woken
@@ -342,7 +342,7 @@ def test_no_faces_give_no_faces(tmp_path: Path) -> None:
     assert method(tmp_path).deidentify(torch.zeros(0, 3, 64, 64), seed=0).shape == (0, 3, 64, 64)
 
 
-@pytest.mark.parametrize("kind", [FaDeNetMethod, KeyedFaDeNetMethod])
+@pytest.mark.parametrize("kind", [FaDeNetMethod, FastFaDeNetMethod, KeyedFaDeNetMethod])
 def test_the_shipped_weights_keep_the_contract_and_change_faces(kind: type[FaDeNetMethod]) -> None:
     built = kind()
     check_method(built)

@@ -348,7 +348,7 @@ def test_a_few_steps_lower_the_similarity_for_a_real_recognizer(tmp_path: Path) 
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fadenet", "fadenet-keyed"])
+@pytest.mark.parametrize("name", sorted(checkpoint.SHIPPED))
 def test_the_shipped_configuration_trains_the_same_twice(
     name: str, all_weights: Path, tmp_path: Path
 ) -> None:
@@ -446,7 +446,7 @@ def test_a_configuration_is_read_with_its_overrides(tmp_path: Path) -> None:
     assert read.loss.margin == 0
 
 
-@pytest.mark.parametrize("name", ["fadenet", "fadenet-keyed"])
+@pytest.mark.parametrize("name", sorted(checkpoint.SHIPPED))
 def test_the_shipped_configurations_can_be_read(name: str) -> None:
     read = read_config(CONFIGS / f"{name}.toml")
     assert read.held_out == ("dlib",)

@@ -23,8 +23,10 @@ DATA = {
     "fadenet": [
         "py.typed",
         "weights/fadenet.safetensors",
+        "weights/fadenet-fast.safetensors",
         "weights/fadenet-keyed.safetensors",
         "configs/fadenet.toml",
+        "configs/fadenet-fast.toml",
         "configs/fadenet-keyed.toml",
     ],
 }

@@ -13,7 +13,7 @@ from deidbench.errors import AssetUnavailableError
 
 BATCHES = (1, 8)
 PEOPLE = 30
-NETWORKS = ("fadenet", "fadenet-keyed", "gaussian-blur")  # or products, as networks have
+NETWORKS = ("fadenet", "fadenet-fast", "fadenet-keyed", "gaussian-blur")  # or products, like theirs
 ATTACKS = ("mi-fgsm", "pgd")
 NAMES = [
     pytest.param(name, marks=pytest.mark.kernel("matmul" if name in NETWORKS else "mix"))
