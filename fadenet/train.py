@@ -25,11 +25,8 @@ from .checkpoint import (
     copy_tensors,
     deidbench_version,
     load_state,
-    load_weights,
     save_state,
     save_weights,
-    weights_at,
-    weights_sha256,
 )
 from .config import TrainConfig, TrainConfigError, read_config
 from .critics import Critic, Critics, Scene
@@ -37,6 +34,7 @@ from .faces import Faces, TrainingFacesError, batches, load_faces, split_people
 from .log import Log, opened_log, silent_log
 from .losses import charbonnier, perceptual_cost, roughness, structural_cost
 from .model import FaDeNet, apply_change
+from .origin import Origin
 from .restorer import Restorer
 from .running import Aligning, asked_to_stop, clock, listed, no_denormals, say_aloud, say_nothing
 from .samples import SampleGrid
@@ -396,39 +394,32 @@ class Trainer:
 
     def export(self) -> Path:
         """Write the average weights with their provenance."""
-        config = self.config
-        # A path says nothing elsewhere.
-        start = self.origin and self.origin.sha256
-        training = config.to_dict() | {"data": None, "start": start}
-        people = {subject_digest(person) for person in self.all_faces.subjects}
-        data = f"{config.data_name}, {len(self.all_faces):,} images of {len(people):,} people"
-        critics = {
-            name: critic.network.weights_sha256 for name, critic in self.critics.critics.items()
-        }
-        note = ""
-        if self.origin:
-            before = self.origin.provenance
-            critics = {**before.critics, **critics}
-            people |= set(before.subjects)
-            note = (
-                f"went on from weights {self.origin.sha256}, {before.steps} steps on {before.data}"
-            )
-        provenance = Provenance(
-            training=training,
-            critics=critics,
-            data=data,
-            subjects=tuple(sorted(people)),
-            steps=self.step,
-            seed=config.seed,
-            deidbench=deidbench_version(),
-            note=note,
-        )
         path = self.out / WEIGHTS
         if self.team.leads:
-            save_weights(path, self.averaged(), provenance)
+            save_weights(path, self.averaged(), self._provenance())
             self.say(f"weights written to {path}")
         self.team.wait()
         return path
+
+    def _provenance(self) -> Provenance:
+        """Where these weights come from; what those before them saw is said of them too."""
+        config, before = self.config, self.origin and self.origin.provenance
+        people = {subject_digest(person) for person in self.all_faces.subjects}
+        critics = {
+            name: critic.network.weights_sha256 for name, critic in self.critics.critics.items()
+        }
+        # A path says nothing elsewhere.
+        places = {"data": None, "start": self.origin and self.origin.sha256}
+        return Provenance(
+            training=config.to_dict() | places,
+            critics={**before.critics, **critics} if before else critics,
+            data=f"{config.data_name}, {len(self.all_faces):,} images of {len(people):,} people",
+            subjects=tuple(sorted(people | set(before.subjects if before else ()))),
+            steps=self.step,
+            seed=config.seed,
+            deidbench=deidbench_version(),
+            note=self.origin.told() if self.origin else "",
+        )
 
     def _log(self) -> AbstractContextManager[Log]:
         return opened_log(self.out, self.step) if self.team.leads else silent_log()
@@ -460,43 +451,6 @@ class Perceptual:
         """Two (N, 3, H, W) in [0, 1] -> (N,)."""
         distances: Tensor = self._network(2 * original - 1, 2 * treated - 1)
         return distances.flatten()
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Weights that a run goes on from; what they have seen stays true of those it makes."""
-
-    network: FaDeNet
-    provenance: Provenance
-    sha256: str
-
-    @classmethod
-    def of(cls, start: str) -> Origin:
-        """Weights by the name of a method that ships some, or from a file."""
-        with weights_at(start) as path:
-            return cls(*load_weights(path), weights_sha256(path))
-
-    def give(self, network: FaDeNet, config: TrainConfig) -> None:
-        """Copy the weights.
-
-        Raises:
-            TrainConfigError: the networks have other layers, or a recognizer that shall be held
-                out has trained the weights.
-        """
-        both = sorted(set(self.provenance.critics) & set(config.held_out))
-        if both:
-            raise TrainConfigError(
-                f"held_out cannot be {both}: {config.start} was trained against it. "
-                "Start from other weights, or hold out others."
-            )
-        try:
-            network.load_state_dict(self.network.state_dict())
-        except RuntimeError as error:
-            raise TrainConfigError(
-                f"start cannot be {config.start!r}: its layers are those of "
-                f"{self.network.config.to_dict()}. Write these widths, blocks and key, or leave "
-                "start out."
-            ) from error
 
 
 def mirror(landmarks: Tensor, size: int) -> Tensor:

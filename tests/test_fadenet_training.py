@@ -31,7 +31,7 @@ from fadenet.faces import Faces, TrainingFacesError, batches, load_faces, split_
 from fadenet.log import LOG
 from fadenet.method import FaDeNetMethod
 from fadenet.model import FaDeNet, FaDeNetConfig
-from fadenet.train import STATE, Eyes, Perceptual, Trainer, mirror, train
+from fadenet.train import STATE, WEIGHTS, Eyes, Perceptual, Trainer, mirror, train
 from tests.small_fadenet import GENTLE, SMALL, Eye, Gap, config, faces_of, people, trainer
 
 CONFIGS = Path(checkpoint.__file__).parent / "configs"
@@ -398,6 +398,10 @@ def test_what_the_first_weights_saw_is_said_of_the_second(tmp_path: Path) -> Non
     assert len(second.training_subjects) == 12
     assert second.provenance.training["start"] == first.weights_sha256
     assert first.weights_sha256 in second.provenance.note
+    third = other_run(tmp_path / "third", start=str(tmp_path / "second" / WEIGHTS)).run()
+    known = FaDeNetMethod(weights=third)
+    assert first.weights_sha256 in known.provenance.note
+    assert second.weights_sha256 in known.provenance.note
     assert str(tmp_path) not in json.dumps(second.provenance.to_dict())
 
 
@@ -446,11 +450,22 @@ def test_a_configuration_is_read_with_its_overrides(tmp_path: Path) -> None:
     assert read.loss.margin == 0
 
 
-@pytest.mark.parametrize("name", sorted(checkpoint.SHIPPED))
-def test_the_shipped_configurations_can_be_read(name: str) -> None:
-    read = read_config(CONFIGS / f"{name}.toml")
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_shipped_configurations_can_be_read(path: Path) -> None:
+    read = read_config(path)
     assert read.held_out == ("dlib",)
-    assert bool(read.model.key) == (name == "fadenet-keyed")
+    assert bool(read.model.key) == path.stem.startswith("fadenet-keyed")
+
+
+def test_the_last_configuration_of_each_method_is_that_of_its_weights() -> None:
+    last = {"fadenet": "fadenet-third", "fadenet-fast": "fadenet-fast",
+            "fadenet-keyed": "fadenet-keyed-second"}  # fmt: skip
+    assert set(last) == set(checkpoint.SHIPPED)
+    for method, name in last.items():
+        with checkpoint.weights_at(method) as path:
+            made = checkpoint.load_weights(path)[1].training
+        told = json.loads(json.dumps(read_config(CONFIGS / f"{name}.toml").to_dict()))
+        assert {**told, "start": made["start"]} == {**made, "data": None}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ DATA = {
         "configs/fadenet.toml",
         "configs/fadenet-fast.toml",
         "configs/fadenet-keyed.toml",
+        "configs/fadenet-keyed-second.toml",
+        "configs/fadenet-second.toml",
+        "configs/fadenet-third.toml",
     ],
 }
 

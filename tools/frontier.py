@@ -34,7 +34,8 @@ from deidbench.results.store import read_images, read_run, read_scores
 FAR, VIEW, DRAWS = 0.01, "landmarks", 2000
 THREATS = ("T1", "T1w", "T2", "T3")
 NAIVE = "T1/T1w"
-COLOURS = ("#0069a8", "#c44e00", "#00805e", "#7a4fa3", "#8a6d00", "#a3324f", "#3d6f7a", "#666666")
+COLOURS = ("#0069a8", "#c44e00", "#00805e", "#7a4fa3", "#8a6d00", "#a3324f", "#3d6f7a", "#666666",
+           "#c98bb9")  # fmt: skip
 Draws = NDArray[np.floating[Any]]
 
 

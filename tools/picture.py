@@ -15,7 +15,15 @@ from deidbench.alignment import Aligner, to_float
 from deidbench.datasets.synthid import SynthID
 from deidbench.images import read_image
 
-METHODS = ("identity", "fadenet", "fadenet-keyed", "gaussian-blur", "pixelate", "blackout")
+METHODS = (
+    "identity",
+    "fadenet",
+    "fadenet-fast",
+    "fadenet-keyed",
+    "gaussian-blur",
+    "pixelate",
+    "blackout",
+)
 PEOPLE = ("id001", "id004", "id008", "id012", "id016", "id019")
 OUT = Path(__file__).parents[1] / "docs" / "images" / "methods.png"
 
