@@ -66,7 +66,7 @@ class LossConfig:
     collapsed: float = 0.0
     """Weight of the pull of all faces towards a few shared likenesses."""
     prototypes: int = 1
-    """How many these are; each face is pulled to the one that it is most like."""
+    """How many these are, at most 256; each face is pulled to the one that it is most like."""
     restored: float = 0.0
     """Share of the people whose faces critics see only after a network has tried to restore them
     that learns while this one does (``fadenet.restorer``)."""
