@@ -84,6 +84,16 @@ def test_a_run_that_was_stopped_is_not_whole(tmp_path: Path) -> None:
     assert not ablations.whole(tmp_path / "none", 6)
 
 
+def test_a_run_that_is_stopped_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eyes = Eyes({"sface": Eye("sface", 2)}, Gap(), {"dlib": Eye("dlib", 1)})
+    monkeypatch.setattr(ablations, "load_eyes", lambda settings, device: eyes)
+    base = replace(config(max_minutes=1e-9), critics=("sface",), held_out=("dlib",))
+    assert list(ablations.runs(base, people(12), tmp_path, ["as shipped"])) == []
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_restorers_learn_on_half_of_the_people_and_are_judged_by_the_others() -> None:
     aside, eye = people(12), Eye()
     mine = ablations.taught(aside)

@@ -131,7 +131,7 @@ def naive_area(
 
 
 def runs(base: TrainConfig, faces: Faces, out: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
-    """Train and measure what is not there yet."""
+    """Train and measure what is not there yet; Ctrl-C ends it with what is whole."""
     for name in wanted:
         known = out / f"{name.replace(' ', '-').replace(',', '')}.json"
         if not known.exists():
@@ -140,6 +140,8 @@ def runs(base: TrainConfig, faces: Faces, out: Path, wanted: list[str]) -> Itera
             trainer = Trainer(config, faces, load_eyes(config, "cpu"), out=weights.parent)
             if not whole(weights, config.steps):
                 trainer.run()
+            if not whole(weights, config.steps):
+                return  # stopped by a signal
             _, aside = split_people(faces, config.validation_faces, config.seed)
             numbers = measure(load_weights(weights)[0], aside, trainer.validate)
             told = {"name": name, "steps": config.steps, **numbers}
