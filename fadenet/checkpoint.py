@@ -48,10 +48,12 @@ class Provenance:
     seed: int
     deidbench: str
     note: str = ""
+    metrics: tuple[str, ...] = ()
+    """Image metrics that were part of a loss, in this run or in one that it went on from."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        return {**vars(self), "subjects": list(self.subjects)}
+        return {**vars(self), "subjects": list(self.subjects), "metrics": list(self.metrics)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Provenance:
@@ -68,7 +70,19 @@ class Provenance:
         _typed(fields["training"], dict, "training")
         for name, kind in (("data", str), ("steps", int), ("seed", int), ("deidbench", str)):
             _typed(fields[name], kind, name)
-        return cls(**{**fields, "subjects": tuple(subjects)})
+        metrics = fields.get("metrics", metrics_in(fields["training"]))
+        _typed(metrics, list, "metrics")
+        for name in metrics:
+            _typed(name, str, "metrics")
+        return cls(**{**fields, "subjects": tuple(subjects), "metrics": tuple(metrics)})
+
+
+def metrics_in(training: Mapping[str, Any]) -> list[str]:
+    """The image metrics that a training configuration has in its loss."""
+    loss = training.get("loss", {})
+    _typed(loss, dict, "loss")
+    weights = {"lpips": ("perceptual", "over_budget"), "ssim": ("over_structure",)}
+    return [name for name, of in weights.items() if any(loss.get(one, 0) for one in of)]
 
 
 def _typed(value: object, kind: type, name: str) -> None:

@@ -29,7 +29,6 @@ class FaDeNetMethod:
     name = "fadenet"
     version = 3
     keyed = False
-    trained_on_metrics = ("lpips",)
 
     def __init__(self, strength: float | None = None, weights: Path | str | None = None) -> None:
         if strength is not None and not 0 <= strength <= 1:
@@ -42,6 +41,7 @@ class FaDeNetMethod:
                 f"{self.name}: these weights take {has} key. Use --method {other}, or name others."
             )
         self.trained_against: tuple[str, ...] = tuple(self.provenance.critics)
+        self.trained_on_metrics: tuple[str, ...] = self.provenance.metrics
 
     @property
     def training_subjects(self) -> tuple[str, ...]:

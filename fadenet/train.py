@@ -25,6 +25,7 @@ from .checkpoint import (
     copy_tensors,
     deidbench_version,
     load_state,
+    metrics_in,
     save_state,
     save_weights,
 )
@@ -419,6 +420,9 @@ class Trainer:
             seed=config.seed,
             deidbench=deidbench_version(),
             note=self.origin.told() if self.origin else "",
+            metrics=tuple(
+                sorted({*metrics_in(config.to_dict()), *(before.metrics if before else ())})
+            ),
         )
 
     def _log(self) -> AbstractContextManager[Log]:

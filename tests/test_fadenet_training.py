@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from deidbench import plugins
 from deidbench.errors import AssetUnavailableError, DeidbenchError
 from deidbench.geometry import chip_template
 from deidbench.types import Recognizer, subject_digest
@@ -405,6 +406,15 @@ def test_what_the_first_weights_saw_is_said_of_the_second(tmp_path: Path) -> Non
     assert str(tmp_path) not in json.dumps(second.provenance.to_dict())
 
 
+def test_image_metrics_that_any_run_had_in_its_loss_are_said(tmp_path: Path) -> None:
+    plain = replace(GENTLE, perceptual=0.0, over_budget=0.0)
+    first = trainer(tmp_path / "first", config(loss=replace(plain, over_structure=1.0))).run()
+    second = other_run(tmp_path / "second", start=str(first), loss=replace(plain, perceptual=0.3))
+    third = trainer(tmp_path / "third", config(loss=plain)).run()
+    told = [FaDeNetMethod(weights=path) for path in (first, second.run(), third)]
+    assert [one.trained_on_metrics for one in told] == [("ssim",), ("lpips", "ssim"), ()]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -466,6 +476,7 @@ def test_the_last_configuration_of_each_method_is_that_of_its_weights() -> None:
             made = checkpoint.load_weights(path)[1].training
         told = json.loads(json.dumps(read_config(CONFIGS / f"{name}.toml").to_dict()))
         assert {**told, "start": made["start"]} == {**made, "data": None}
+        assert plugins.build("methods", method).trained_on_metrics == ("lpips", "ssim")
 
 
 @pytest.mark.parametrize(

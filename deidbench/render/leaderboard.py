@@ -457,7 +457,7 @@ def _marks(place: Place, run: Run) -> Iterator[Mark]:
         why = "The method saw this attacker in training, so it counts as T1w and never as T1."
         yield Mark("warn", f"trained against {_listed(seen)}", why)
     if method.trained_on_metrics:
-        why = "The method was trained on this image metric, which flatters it."
+        why = "The method had this in its loss, which flatters it."
         titles = [numbers.title(name) for name in method.trained_on_metrics]
         yield Mark("warn", f"trained on {_listed(titles)}", why)
 
