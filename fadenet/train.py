@@ -82,7 +82,7 @@ def train(  # noqa: PLR0913
         # Weights that cannot be had are better known before faces are aligned.
         eyes = load_eyes(config, own_device)
         if config.start is not None:
-            Origin.of(config.start)
+            Origin.of(config.start).give(FaDeNet(config.model), config)
         faces = _load_together(Path(config.data), out / "chips.npz", Aligning(say), team)
         trainer = Trainer(config, faces, eyes, out=out, device=own_device, say=say, team=team)
         if resume:
