@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from deidbench import entries, plugins
+from deidbench.measure import worst_rows
 from deidbench.render.leaderboard import write_board
 from deidbench.results.entry import read_entry
+from deidbench.results.schema import MetricRow
 from deidbench.throughput import read_throughput
 
 REPORTS = Path(__file__).parents[1] / "reports"
@@ -57,3 +60,48 @@ def test_the_board_is_the_one_that_its_entries_give(tmp_path: Path) -> None:
     for page in sorted(tmp_path.rglob("*.html")):
         published = REPORTS / "leaderboard" / page.relative_to(tmp_path)
         assert published.read_text("utf-8") == page.read_text("utf-8"), page.name
+
+
+def percent(row: MetricRow) -> str:
+    """As reports/README.md writes a worst case: 'T3, dlib: 0.9 % [0, 2]'."""
+    assert row.value is not None and row.low is not None and row.high is not None
+    ends = f"[{100 * row.low:.0f}, {100 * row.high:.0f}]"
+    return f"{row.threat}, {row.recognizer}: {100 * row.value:.1f} % {ends}"
+
+
+def area(row: MetricRow) -> str:
+    assert row.value is not None and row.low is not None and row.high is not None
+    return f"{row.threat}, {row.recognizer}: {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
+def test_the_table_of_the_reports_is_that_of_the_entries(path: Path) -> None:
+    rows = read_entry(path, groups=False).record.rows
+    worst = {(row.metric, row.params.get("far")): row for row in worst_rows(rows)}
+    (lpips,) = (row.value for row in rows if row.metric == "lpips" and row.threat is None
+                and row.group is None and row.params.get("region") == "chip")  # fmt: skip
+    told = [percent(worst["worst-case-tar", 0.01]), area(worst["worst-case-auc", None]),
+            f"{lpips:.3f}"]  # fmt: skip
+    lines = (REPORTS / "README.md").read_text("utf-8").splitlines()
+    (line,) = (line for line in lines if f"| `{path.stem}` |" in line)
+    assert [cell.strip() for cell in line.split("|")[3:6]] == told
+
+
+def test_the_table_of_the_frontier_is_that_of_its_points() -> None:
+    points = json.loads((REPORTS / "fadenet" / "frontier.json").read_text("utf-8"))["points"]
+    known = {(one["threat"], one["recognizer"], one["method"], one["strength"]): one
+             for one in points}  # fmt: skip
+    text = (REPORTS / "fadenet" / "README.md").read_text("utf-8")
+    table = text[text.index("| untreated |") : text.index("| gaussian-blur 0.1")]
+    attacks = [(t, r) for t in ("T1/T1w", "T2", "T3") for r in ("dlib", "sface")]
+    seen = 0
+    for name, strength, lpips, cells in re.findall(
+        r"^\| `([a-z-]+)` ([0-9.]+) \| ([0-9.]+) \| [0-9.]+ \| (.+) \|$", table, re.M
+    ):
+        for attack, cell in zip(attacks, cells.split(" | "), strict=True):
+            point = known[(*attack, name, float(strength))]
+            number = cell.replace("*", "").split()[0].rstrip(",")
+            assert float(number) == pytest.approx(100 * point["tar"], abs=0.0501), (name, attack)
+            assert float(lpips) == pytest.approx(point["lpips"], abs=0.000501)
+            seen += 1
+    assert seen == 6 * 6
