@@ -61,7 +61,8 @@ def run_in(folder: Path, *options: str, **environment: object) -> subprocess.Com
         "--benchmark-only", "--benchmark-max-time=0.01", "--benchmark-min-rounds=1",
         "--bench-baseline", "baseline.json", *(options or (".",)),
     ]  # fmt: skip
-    env = {**os.environ, "PYTHONPATH": str(HERE), **{k: str(v) for k, v in environment.items()}}
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    env = {**own, "PYTHONPATH": str(HERE), **{k: str(v) for k, v in environment.items()}}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
