@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from deidbench.types import Recognizer
 
 from .adversary import Adversary
+from .config import TrainConfigError
 from .diversity import diversify
 from .faces import Faces
 from .losses import LossConfig, identity_hinge
@@ -116,7 +117,7 @@ class Critic:
         references = torch.stack(known, 1)  # (2n, K, D)
         margin = self.threshold() + self.loss.margin
         terms = {"identity": self.loss.identity * identity_hinge(embeddings, references, margin)}
-        if features:
+        if self.features:
             likeness = self._likeness(features, scene, camera)
             terms["features"] = self.loss.features * likeness
         if self.loss.steered > 0 and scene.key is not None:
@@ -206,14 +207,23 @@ def _paired(rows: Tensor) -> Tensor:
 
 
 class Features:
-    """What the middle convolutions of a recognizer say while it looks."""
+    """What the middle convolutions of a recognizer say while it looks.
+
+    Raises:
+        TrainConfigError: it has none.
+    """
 
     def __init__(self, network: Recognizer) -> None:
         modules = network.modules() if isinstance(network, nn.Module) else ()
         layers = [module for module in modules if isinstance(module, nn.Conv2d)]
+        if not layers:
+            raise TrainConfigError(
+                f"features cannot be compared: {network.name} has no convolutions. Set features "
+                "to 0, or name other critics."
+            )
         self._said: list[list[Tensor]] = []
         self._listening = False
-        for depth in DEPTHS if layers else ():
+        for depth in DEPTHS:
             outputs: list[Tensor] = []
             layers[int(depth * len(layers))].register_forward_hook(partial(self._note, outputs))
             self._said.append(outputs)

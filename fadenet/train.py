@@ -464,12 +464,22 @@ def mirror(landmarks: Tensor, size: int) -> Tensor:
 
 
 def load_eyes(config: TrainConfig, device: str) -> Eyes:
-    """The recognizers and LPIPS that a configuration names."""
+    """The recognizers and LPIPS that a configuration names.
+
+    Raises:
+        TrainConfigError: nothing can be learned from a critic.
+    """
 
     def load(names: tuple[str, ...]) -> dict[str, Recognizer]:
         return {name: plugins.load("recognizers", name)() for name in names}
 
-    return Eyes(load(config.critics), Perceptual().to(device), load(config.held_out))
+    critics = load(config.critics)
+    for name, critic in critics.items():
+        if not getattr(critic, "differentiable", True):
+            raise TrainConfigError(
+                f"critics cannot hold {name!r}: no gradient of it reaches the face. Hold it out."
+            )
+    return Eyes(critics, Perceptual().to(device), load(config.held_out))
 
 
 def _load_together(

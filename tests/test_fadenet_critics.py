@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity
 
 from fadenet.adversary import Adversary
+from fadenet.config import TrainConfigError
 from fadenet.critics import Critic, Critics, Scene
 from fadenet.losses import LossConfig
 from fadenet.restorer import Restorer
@@ -169,6 +170,13 @@ def test_features_of_the_clean_face_itself_are_alike() -> None:
     alike = judge.terms(same, random[0])["features"].detach()
     assert float(alike) > 0.95
     assert float(judge.terms(shown, random[1])["features"].detach()) < float(alike)
+
+
+def test_a_critic_without_convolutions_has_no_features() -> None:
+    eye = Eye("flat")
+    eye.layer = torch.nn.Flatten()
+    with pytest.raises(TrainConfigError, match=r"^features cannot be compared: flat has no conv"):
+        Critic(eye, people(), "cpu", LossConfig(features=0.5), memory=4)
 
 
 def test_a_face_is_astray_unless_it_looks_as_its_key_says() -> None:

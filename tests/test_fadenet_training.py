@@ -13,6 +13,7 @@ import threading
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,20 @@ def test_mixed_precision_trains_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(which("c++") is None, reason="torch.compile needs a compiler of C++")
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_a_compiled_network_trains_alike(tmp_path: Path) -> None:
+    whole, compiled = trainer(tmp_path / "1"), trainer(tmp_path / "2", config(compile=True))
+    for run in (whole, compiled):
+        run.run()
+    for name, value in whole.average.items():
+        torch.testing.assert_close(compiled.average[name], value, rtol=1e-3, atol=1e-5)
+    again = trainer(tmp_path / "2", config(compile=True))
+    again.load()
+    assert again.step == compiled.step
+
+
+@pytest.mark.slow
 def test_synthetic_people_are_drawn_at_each_look(tmp_path: Path) -> None:
     trainer(tmp_path, config(steps=2, checkpoint_every=2, samples=True)).run()
     (picture,) = (tmp_path / "samples").iterdir()
@@ -169,7 +184,7 @@ def test_resuming_nothing_or_rubbish_is_refused(tmp_path: Path) -> None:
 def test_lines_of_a_killed_run_are_written_once(tmp_path: Path) -> None:
     trainer(tmp_path, config(steps=2)).run()
     with (tmp_path / LOG).open("a") as log:
-        log.write('{"step": 3, "seconds": 9.0, "loss": 1.0}\n{"step": 4, "sec')
+        log.write('{"step": 3, "seconds": 9.0, "loss": 1.0}\nrubbish\n[1]\n{}\n{"step": 4, "sec')
     again = trainer(tmp_path, config(steps=4))
     again.load()
     again.run()
@@ -295,6 +310,12 @@ def test_training_without_faces_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, '[train]\ncritics = ["sface"]\n')
     with pytest.raises(TrainingFacesError, match="no training faces were named"):
         train(path, out=tmp_path)
+
+
+def test_a_critic_without_a_gradient_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, '[train]\ncritics = ["lbp"]\n')
+    with pytest.raises(TrainConfigError, match="critics cannot hold 'lbp'"):
+        train(path, out=tmp_path / "out", data=tmp_path, quiet=True)
 
 
 def synthetic_people(tmp_path: Path, count: int = 3, each: int = 2) -> Faces:
