@@ -87,21 +87,36 @@ def test_the_table_of_the_reports_is_that_of_the_entries(path: Path) -> None:
     assert [cell.strip() for cell in line.split("|")[3:6]] == told
 
 
-def test_the_table_of_the_frontier_is_that_of_its_points() -> None:
-    points = json.loads((REPORTS / "fadenet" / "frontier.json").read_text("utf-8"))["points"]
-    known = {(one["threat"], one["recognizer"], one["method"], one["strength"]): one
-             for one in points}  # fmt: skip
+def points(path: str) -> dict[tuple[str, str, str, float | None], dict[str, float]]:
+    """What runs say, by threat, recognizer, method and strength."""
+    found = json.loads((REPORTS / "fadenet" / path).read_text("utf-8"))["points"]
+    return {(one["threat"], one["recognizer"], one["method"], one["strength"]): one
+            for one in found}  # fmt: skip
+
+
+TABLES = [
+    ("frontier.json", "| untreated |", 6, [("T1/T1w", "dlib"), ("T1/T1w", "sface"), ("T2", "dlib"),
+     ("T2", "sface"), ("T3", "dlib"), ("T3", "sface")]),
+    ("outside/frontier.json", "| | LPIPS | T1 faceres |", 9,
+     [(threat, f"onnx:{name}") for threat in ("T1/T1w", "T2", "T3")
+      for name in ("faceres", "mobileface")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "first", "count", "attacks"), TABLES, ids=["frontier", "outside"])
+def test_a_table_of_fadenet_is_that_of_its_points(
+    path: str, first: str, count: int, attacks: list[tuple[str, str]]
+) -> None:
+    known = points(path)
     text = (REPORTS / "fadenet" / "README.md").read_text("utf-8")
-    table = text[text.index("| untreated |") : text.index("| gaussian-blur 0.1")]
-    attacks = [(t, r) for t in ("T1/T1w", "T2", "T3") for r in ("dlib", "sface")]
-    seen = 0
-    for name, strength, lpips, cells in re.findall(
-        r"^\| `([a-z-]+)` ([0-9.]+) \| ([0-9.]+) \| [0-9.]+ \| (.+) \|$", table, re.M
-    ):
+    table = text[text.index(first) :].partition("\n\n")[0]
+    lines = re.findall(
+        r"^\| `([a-z-]+)` ([0-9.]+) \| ([0-9.]+) \|(?: [0-9.]* \|)? (.+) \|$", table, re.M
+    )
+    for name, strength, lpips, cells in lines:
         for attack, cell in zip(attacks, cells.split(" | "), strict=True):
             point = known[(*attack, name, float(strength))]
             number = cell.replace("*", "").split()[0].rstrip(",")
             assert float(number) == pytest.approx(100 * point["tar"], abs=0.0501), (name, attack)
             assert float(lpips) == pytest.approx(point["lpips"], abs=0.000501)
-            seen += 1
-    assert seen == 6 * 6
+    assert len(lines) == count
