@@ -179,6 +179,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 # What it measures
 
 
+@pytest.mark.slow
 def test_a_method_by_name(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = deidbench.evaluate("gaussian-blur", strength=0.8, **SMALL)
@@ -204,6 +205,7 @@ def test_a_method_by_name(home: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert ((sides[0] == sides[1]) == genuine).all()
 
 
+@pytest.mark.slow
 def test_a_function_is_never_taken_for_another(home: Path, tmp_path: Path) -> None:
     """Two closures share their code and their file, so that nothing may be kept of either."""
 
@@ -222,6 +224,7 @@ def test_a_function_is_never_taken_for_another(home: Path, tmp_path: Path) -> No
     assert 0 < dark.max() < 0.9
 
 
+@pytest.mark.slow
 def test_a_function_with_a_seed_gets_it(home: Path, tmp_path: Path) -> None:
     seeds = set()
 
@@ -237,6 +240,7 @@ def test_a_function_with_a_seed_gets_it(home: Path, tmp_path: Path) -> None:
     assert run.record.method.name.endswith("noisy")
 
 
+@pytest.mark.slow
 def test_a_method_as_it_was_built(home: Path, tmp_path: Path) -> None:
     method = Halves()
     run = deidbench.evaluate(method, **SMALL, out=tmp_path / "run")

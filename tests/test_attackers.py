@@ -147,6 +147,7 @@ def test_a_key_changes_what_has_one_and_nothing_else(job: Job, home: Path) -> No
     assert not np.array_equal(*pair)
 
 
+@pytest.mark.slow
 def test_linkage_compares_two_keys(home: Path) -> None:
     noisy = job_of("noise")
     one = attacker(noisy)
@@ -176,6 +177,7 @@ def test_a_threat_must_learn_before_it_attacks() -> None:
         plugins.build("threats", "T3").attack(sides)
 
 
+@pytest.mark.slow
 def test_a_method_that_leaves_no_face_to_find_is_attacked_all_the_same(home: Path) -> None:
     job = job_of("blackout")
     one = attacker(job)

@@ -93,6 +93,7 @@ def run(faces: Path, out: Path, **settings: object) -> tuple[Path, RunRecord]:
     return evaluate(config, Progress(quiet=True))
 
 
+@pytest.mark.slow
 def test_damaged_files_are_counted_and_the_run_goes_on(
     faces: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -248,6 +249,7 @@ main()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(home: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path / "run")], capture_output=True, text=True

@@ -106,6 +106,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
     assert "run.json" in refused(deidbench("report", str(tmp_path), "--out", str(tmp_path / "p")))
 
 
+@pytest.mark.slow
 def test_json_has_stdout_to_itself(home: Path, tmp_path: Path) -> None:
     done = deidbench(
         "evaluate", "--method", "pixelate", "--recognizers", "sface", "--limit-subjects", "6",
@@ -121,6 +122,7 @@ def test_json_has_stdout_to_itself(home: Path, tmp_path: Path) -> None:
     assert deidbench("validate", "run", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_shows_the_summary_whole(home: Path, tmp_path: Path) -> None:
     done = deidbench(
         "evaluate", "--method", "pixelate", "--recognizers", "sface", "--limit-subjects", "6",

@@ -306,6 +306,7 @@ def error(restorer: Restorer, treated: Tensor, clean: Tensor) -> float:
         return float((restorer(treated) - clean).abs().mean())
 
 
+@pytest.mark.slow
 def test_the_restorer_undoes_what_can_be_undone_and_only_that() -> None:
     known, new = faces_of(32, 48, 48), faces_of(8, 48, 48, seed=1)
     honest, fooled = (Restorer(SMALL, 32, "cpu", seed=0) for _ in range(2))

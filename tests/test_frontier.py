@@ -69,6 +69,7 @@ def test_every_point_of_ours_meets_every_other_curve_but_ours() -> None:
     assert frontier.draw(found).axes
 
 
+@pytest.mark.slow
 def test_the_draws_of_a_run_give_the_interval_of_its_record(home: Path, tmp_path: Path) -> None:
     config = RunConfig(
         method="pixelate", strength=0.4, recognizers=("sface",),

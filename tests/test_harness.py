@@ -71,6 +71,7 @@ def home(module_home: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return module_home
 
 
+@pytest.mark.slow
 def test_identity_leaves_the_attacker_what_he_had(home: Path, tmp_path: Path) -> None:
     record = run(tmp_path / "run", "identity")
     for metric in ("auc", "eer", "dprime"):
@@ -100,6 +101,7 @@ def test_blackout_leaves_the_attacker_nothing(home: Path, tmp_path: Path) -> Non
     assert record.failures["treated_not_found"] == record.split.images["eval"]
 
 
+@pytest.mark.slow
 def test_rows_can_be_recomputed_from_the_stored_scores(home: Path, tmp_path: Path) -> None:
     record = run(tmp_path / "run", "pixelate")
     validate(tmp_path / "run")
@@ -121,6 +123,7 @@ def test_the_parts_share_nobody_and_only_eval_is_measured(home: Path, tmp_path: 
     assert (auc.n_genuine or 0) + (auc.n_impostor or 0) == n * (n - 1) // 2
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_and_says_the_same(home: Path, tmp_path: Path) -> None:
     first = run(tmp_path / "one", "gaussian-blur")
     second = run(tmp_path / "two", "gaussian-blur")
@@ -129,6 +132,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(home: Path, tmp_path: P
     assert first.run_id != second.run_id
 
 
+@pytest.mark.slow
 def test_strength_and_seed_reach_the_record(home: Path, tmp_path: Path) -> None:
     weak = run(tmp_path / "weak", "gaussian-blur", strength=0.1)
     strong = run(tmp_path / "strong", "gaussian-blur", strength=0.9)

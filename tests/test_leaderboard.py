@@ -197,6 +197,7 @@ def test_a_run_whose_numbers_were_changed_makes_no_entry(run: Path, tmp_path: Pa
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_running_it_again_bears_a_true_claim_out_and_not_a_false_one(entry: Path) -> None:
     done = run_cli("verify", entry, "--rerun", "--quiet")
     assert done.exit_code == 0, done.output
@@ -661,6 +662,7 @@ def test_a_protocol_without_attackers_who_learn_is_no_proof(tmp_path: Path) -> N
     assert warning not in _pages(tmp_path / "site-b")["index.html"].text
 
 
+@pytest.mark.slow
 def test_a_hundred_methods_and_ten_recognizers_build_in_ten_seconds(tmp_path: Path) -> None:
     sample_entry.many(tmp_path / "r", 100, 10)
     start = time.process_time()  # what other programs of the machine take is not counted

@@ -268,6 +268,7 @@ def test_without_script_all_rows_are_there(site: Path, browser: Any) -> None:
     watched.close()
 
 
+@pytest.mark.slow
 def test_a_hundred_methods_sort_within_a_tenth_of_a_second(
     tmp_path: Path, watched: Watched
 ) -> None:

@@ -268,6 +268,7 @@ def test_a_function_that_is_none_is_one_line(argument: str | None, words: str) -
         Python(argument)
 
 
+@pytest.mark.slow
 def test_a_program_evaluates_like_the_method_it_carries_out(home: Path, tmp_path: Path) -> None:
     """A program that copies is the identity; one that darkens in 8 bits darkens the chips."""
     from deidbench.config import RunConfig
@@ -292,6 +293,7 @@ def test_a_program_evaluates_like_the_method_it_carries_out(home: Path, tmp_path
     assert any(one.what == "speed" for one in records[1].not_measured)
 
 
+@pytest.mark.slow
 def test_a_scaled_picture_is_enlarged_and_a_cropped_one_is_a_failure(
     home: Path, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_landmarks_are_worse_on_what_hides_them_and_missing_faces_are_left_out(h
     assert (row.value, row.n) == (None, 0)
 
 
+@pytest.mark.slow
 def test_a_label_is_read_as_before_where_nothing_was_treated(home: None) -> None:
     job = job_of("identity")
     job.stages.align(), job.stages.treat()
@@ -186,6 +187,7 @@ def test_a_dataset_that_knows_nothing_has_no_such_rows(home: None) -> None:
     assert [row.metric for row in truth_rows(cut, {}, {})] == ["expression-accuracy"]
 
 
+@pytest.mark.slow
 def test_a_run_records_what_the_dataset_knows(home: None, tmp_path: Path) -> None:
     config = RunConfig(
         method="pixelate",

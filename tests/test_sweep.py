@@ -79,6 +79,7 @@ def test_the_table_has_a_line_for_each_value() -> None:
         assert all(len(line) <= width for line in lines)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_measured_shown_and_gone_on_with(home: Path, tmp_path: Path) -> None:
     command = [
         "evaluate", "--method", "pixelate", "--recognizers", "sface", "--limit-subjects", "6",
@@ -124,6 +125,7 @@ def test_two_ways_to_say_the_strength_exclude_each_other(tmp_path: Path) -> None
         points(config, read_sweep("strength=0:1:2"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_of_other_weights_is_another_run(home: Path, tmp_path: Path) -> None:
     """The file has the same name, but was trained anew."""
     weights = tmp_path / "fadenet.safetensors"

@@ -248,6 +248,7 @@ def test_blur_takes_as_long_as_blur() -> None:
     assert found[0].share_of_ceiling is not None and found[0].share_of_ceiling < 2
 
 
+@pytest.mark.slow
 def test_batches_double_while_it_pays() -> None:
     """A price for each call makes batches pay; a price for each face does not."""
     by_face, why = bench_of(Sleeper(face=0.01)).batches(None, QUIET)
