@@ -115,6 +115,7 @@ def test_damaged_files_are_counted_and_the_run_goes_on(
     assert record.failures["not_treated"] == 0
 
 
+@pytest.mark.slow
 def test_every_kind_of_pixels_is_a_face(faces: Path, home: Path, tmp_path: Path) -> None:
     vary(faces / "person 0")
     folder, record = run(faces, tmp_path / "run")

@@ -15,6 +15,8 @@ import pytest
 
 from tests.benchmarks import gate
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent / "benchmarks"
 LOOP = """
 import os, time

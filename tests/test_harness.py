@@ -87,6 +87,7 @@ def test_identity_leaves_the_attacker_what_he_had(home: Path, tmp_path: Path) ->
     assert "unchanged images" in (psnr.note or "")
 
 
+@pytest.mark.slow
 def test_blackout_leaves_the_attacker_nothing(home: Path, tmp_path: Path) -> None:
     record = run(tmp_path / "run", "blackout")
     naive = row(record, "T1", "auc")
@@ -311,6 +312,7 @@ def kill_in(stage: str, command: list[str], env: dict[str, str], tmp_path: Path)
     return process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_numbers_are_finite_or_explained(home: Path, tmp_path: Path) -> None:
     run(tmp_path / "run", "pixelate")
     for entry in json.loads((tmp_path / "run" / "run.json").read_text())["rows"]:
@@ -321,6 +323,7 @@ def test_numbers_are_finite_or_explained(home: Path, tmp_path: Path) -> None:
             assert entry["low"] is None or entry["low"] <= entry["high"]
 
 
+@pytest.mark.slow
 def test_same_image_pairs_stand_apart(home: Path, tmp_path: Path) -> None:
     record = run(tmp_path / "run", "gaussian-blur")
     same, cross = row(record, "T1", "auc", pairs="same"), row(record, "T1", "auc")

@@ -138,6 +138,7 @@ def test_a_label_is_read_as_before_where_nothing_was_treated(home: None) -> None
     assert job.stages.timings["learn expression"].cached >= TEACHERS * 8
 
 
+@pytest.mark.slow
 def test_a_black_picture_has_one_expression(home: None) -> None:
     job = job_of("blackout")
     job.stages.align(), job.stages.treat()

@@ -133,6 +133,7 @@ def test_an_unknown_threat_is_found_before_the_work(tmp_path: Path) -> None:
     assert "no threats called 'T9'" in result.stderr
 
 
+@pytest.mark.slow
 def test_published_thresholds_hold_for_their_own_recognizers_only(tmp_path: Path) -> None:
     result = deidbench(
         "evaluate", "--method", "identity", "--protocol", "psr-makeup-v1", "--recognizers", "lbp",

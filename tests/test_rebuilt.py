@@ -13,6 +13,8 @@ from deidbench.progress import Progress
 from deidbench.rebuilt import Stored, read_stored, rebuilt_rows
 from deidbench.results.schema import MetricRow
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stored(tmp_path: Path, home: Path) -> Stored:

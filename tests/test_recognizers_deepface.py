@@ -140,6 +140,7 @@ def offer(name: str, file: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_fetched_and_equals_represent(
     name: str, represent: Any, network: Path, monkeypatch: pytest.MonkeyPatch
