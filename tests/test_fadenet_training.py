@@ -265,6 +265,15 @@ def test_the_perceptual_distance_is_that_of_the_metric_and_passes_gradients() ->
     assert float(gradient.abs().sum()) > 0
 
 
+def kept(path: Path, faces: Faces) -> Path:
+    """Faces in a file that ``deidbench train`` reads."""
+    np.savez(
+        path, chips=faces.chips.numpy(), landmarks=faces.landmarks.numpy(),
+        subjects=np.array(faces.subjects),
+    )  # fmt: skip
+    return path
+
+
 @pytest.mark.slow
 def test_a_whole_run_goes_from_a_configuration_file_to_a_method(tmp_path: Path) -> None:
     path = write(
@@ -272,10 +281,7 @@ def test_a_whole_run_goes_from_a_configuration_file_to_a_method(tmp_path: Path) 
         '[train]\ncritics = ["sface"]\nbatch = 2\nvalidation_faces = 2\n[model]\nwidths = [8, 8]\n',
     )
     faces = people(3, size=160)
-    np.savez(
-        tmp_path / "chips.npz", chips=faces.chips.numpy(), landmarks=faces.landmarks.numpy(),
-        subjects=np.array(faces.subjects),
-    )  # fmt: skip
+    kept(tmp_path / "chips.npz", faces)
     out, data = tmp_path / "out", tmp_path / "chips.npz"
     try:
         weights = train(path, out=out, data=data, steps=1, seed=3, quiet=True)
@@ -361,10 +367,7 @@ def test_the_shipped_configuration_trains_the_same_twice(
     name: str, all_weights: Path, tmp_path: Path
 ) -> None:
     faces = synthetic_people(tmp_path, count=10)
-    np.savez(
-        tmp_path / "few.npz", chips=faces.chips.numpy(), landmarks=faces.landmarks.numpy(),
-        subjects=np.array(faces.subjects),
-    )  # fmt: skip
+    kept(tmp_path / "few.npz", faces)
     text = (CONFIGS / f"{name}.toml").read_text()
     fewer = re.sub("validation_faces = .*", "validation_faces = 2", text)
     path = write(tmp_path, re.sub("memory = .*", "memory = 4", fewer))
@@ -525,16 +528,6 @@ def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
 # --- several processes -----------------------------------------------------------------------
 
 
-def shown(path: Path) -> Path:
-    """Faces of four people, as ``deidbench train`` reads them."""
-    faces = people(4, size=160)
-    np.savez(
-        path, chips=faces.chips.numpy(), landmarks=faces.landmarks.numpy(),
-        subjects=np.array(faces.subjects),
-    )  # fmt: skip
-    return path
-
-
 FEW_STEPS = (
     '[train]\ncritics = ["sface", "dlib"]\nbatch = 4\nsteps = 4\nvalidation_faces = 2\n'
     "samples = false\nlearning_rate = 1e-3\nreproduce_steps = 0\nramp_steps = 1\n"
@@ -554,7 +547,7 @@ def require_alike(one: Path, two: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_that_accumulates(tmp_path: Path, weights: Path) -> None:
-    data, path = shown(tmp_path / "chips.npz"), write(tmp_path, FEW_STEPS)
+    data, path = kept(tmp_path / "chips.npz", people(4, size=160)), write(tmp_path, FEW_STEPS)
     subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
@@ -573,7 +566,7 @@ def test_two_processes_train_as_one_that_accumulates(tmp_path: Path, weights: Pa
 @pytest.mark.slow
 @pytest.mark.skipif(which("c++") is None, reason="torch.compile needs a compiler of C++")
 def test_a_compiled_network_trains_as_a_plain_one(tmp_path: Path, weights: Path) -> None:
-    data, path = shown(tmp_path / "chips.npz"), write(tmp_path, FEW_STEPS)
+    data, path = kept(tmp_path / "chips.npz", people(4, size=160)), write(tmp_path, FEW_STEPS)
     train(path, out=tmp_path / "plain", data=data, quiet=True)
     path.write_text(FEW_STEPS.replace("[model]", "compile = true\n[model]"))
     # A process of its own: the compiler minds what others have imported before it.
